@@ -1,0 +1,47 @@
+"""The command `rapport`: what people and scripts ask of a running suite."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rapport.cli import clock, topics
+from rapport.cli.addresses import resolve
+
+app = typer.Typer(
+    help="Look into a running Rapport suite and mend it.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(clock.app, name="clock")
+app.add_typer(topics.app, name="topics")
+app.command()(clock.settle)
+
+
+@app.callback()
+def choose(
+    context: typer.Context,
+    urls: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAPPORT_URLS",
+            help="Ops ports, as contacts=http://127.0.0.1:9001,… or JSON; else the fixed ports.",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(envvar="RAPPORT_RUNTIME", help="Name of an embedded copy, or its state file."),
+    ] = None,
+) -> None:
+    """Say which suite is meant."""
+    context.obj = resolve(urls, runtime)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
