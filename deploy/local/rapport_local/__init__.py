@@ -1,1 +1,1 @@
-"""The embedded runtime: real Postgres, real Kafka and the four services on one machine, without containers."""
+"""The embedded runtime: real Postgres, real Kafka and four services, without containers."""

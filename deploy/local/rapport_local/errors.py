@@ -19,7 +19,7 @@ def disk_full(path: Path) -> LocalRuntimeError:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden folder, met while writing below `path`, into one clear line."""
+    """Turn a full disk or a forbidden folder, met while writing `path`, into one clear line."""
     try:
         yield
     except OSError as error:
@@ -32,14 +32,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def log_tail(path: Path, lines: int = 3) -> str:
-    """Return the last non-empty lines of a log on one line, for the text of an error."""
+def last_lines(text: str, lines: int = 3) -> str:
+    """Return the last non-empty lines of a program's output on one line, for an error."""
+    kept = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(kept[-lines:]) or "no output"
+
+
+def log_tail(path: Path) -> str:
+    """Return the end of a log on one line."""
     try:
-        text = path.read_text(errors="replace")
+        return last_lines(path.read_text(errors="replace"))
     except OSError:
         return "no log"
-    kept = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(kept[-lines:]) or "empty log"
 
 
 def says_disk_full(text: str) -> bool:

@@ -7,12 +7,13 @@ import os
 import pwd
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO
 
 from rapport_local.errors import LocalRuntimeError, disk_errors
+from rapport_local.state import read_state
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Identity:
 
 
 def unprivileged() -> Identity:
-    """Return whom Postgres runs as: it refuses root, and initdb wants a uid with a name, so `nobody` when we are root."""
+    """Return whom Postgres runs as: it refuses root, and initdb wants a uid with a name."""
     if os.geteuid() != 0:
         return Identity()
     known = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
@@ -43,8 +44,8 @@ def reachable_by_all(path: Path) -> bool:
 class CopyFolder:
     """The folder of one copy: `.rapport/<name>` with its state, its logs and its data.
 
-    As root the data are in the system's temporary folder, where the uid of Postgres can reach them, and a link
-    leads there: a checkout may lie in a closed home.
+    As root the data are in the system's temporary folder, where the uid of Postgres can reach
+    them, and a link leads there: a checkout may lie in a closed home.
     """
 
     def __init__(self, base: Path, name: str) -> None:
@@ -84,7 +85,8 @@ class CopyFolder:
             free_mb = shutil.disk_usage(self.data).free // 2**20
         if free_mb < minimum_free_mb:
             raise LocalRuntimeError(
-                f"the disk that holds {self.data} has {free_mb} MB left, and at least {minimum_free_mb} MB are needed"
+                f"the disk that holds {self.data} is full: {free_mb} MB are left,"
+                f" at least {minimum_free_mb} MB are needed"
             )
 
     def lock(self) -> None:
@@ -105,6 +107,13 @@ class CopyFolder:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+    def state_stopped(self) -> None:
+        """Say in the state file that nothing runs; the ports stay, for the next start."""
+        state = read_state(self.state)
+        if state:
+            with disk_errors(self.state):
+                replace(state, supervisor=0, processes={}).write(self.state)
 
     def remove(self) -> None:
         """Delete the copy with its data."""

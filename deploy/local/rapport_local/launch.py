@@ -1,9 +1,10 @@
-"""Becomes another program that cannot outlive its parent; run as a script, before any of our packages is importable.
+"""Becomes another program that cannot outlive its parent; run as a script, outside any package.
 
     python -I -S launch.py PARENT DEATH_SIGNAL UID GID PROGRAM [ARGUMENT...]
 
-A preexec_fn would do the same inside a process that has threads, where it can dead-lock. UID and GID of -1 mean
-"as we are". The death signal must be asked for after the uid changed: Linux forgets it then.
+A preexec_fn would do the same inside a process that has threads, where it can dead-lock. UID and
+GID of -1 mean "as we are". The death signal must be asked for after the uid changed: Linux forgets
+it then.
 """
 
 from __future__ import annotations

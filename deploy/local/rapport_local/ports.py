@@ -39,7 +39,7 @@ def choose(count: int, taken: Iterable[int] = ()) -> list[int]:
 
 
 def owner(port: int) -> str:
-    """Return a hint about who listens on a port: `process 12 (postgres)`, or that it is not visible."""
+    """Return a hint about who listens on a port: `process 12 (postgres)`, if that is visible."""
     try:
         listeners = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port]
         pids = [c.pid for c in listeners if c.pid]
@@ -55,5 +55,6 @@ def require_free(ports: dict[str, int]) -> None:
     for name, port in ports.items():
         if not is_free(port):
             raise LocalRuntimeError(
-                f"port {port} for {name} is taken by {owner(port)}; stop it, or choose another: --port {name}=NUMBER"
+                f"port {port} for {name} is taken by {owner(port)};"
+                f" stop it, or choose another: --port {name}=NUMBER"
             )

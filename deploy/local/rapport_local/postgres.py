@@ -1,4 +1,4 @@
-"""The embedded Postgres: the programs come in a wheel, whose own Python API we leave alone (it changes folder modes)."""
+"""The embedded Postgres: its programs come in a wheel, whose own Python API is left alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from rapport_local.errors import LocalRuntimeError, disk_errors, disk_full, says_disk_full
+from rapport_local.errors import (
+    LocalRuntimeError,
+    disk_errors,
+    disk_full,
+    last_lines,
+    says_disk_full,
+)
 from rapport_local.folder import CopyFolder, Identity, reachable_by_all, unprivileged
 from rapport_local.ports import LOOPBACK
 from rapport_local.process import Process, Spec
@@ -157,5 +163,4 @@ class Postgres:
             return done.stdout
         if says_disk_full(done.stderr):
             raise disk_full(self._home)
-        reason = " | ".join(line.strip() for line in done.stderr.splitlines()[-3:] if line.strip())
-        raise LocalRuntimeError(f"{program} failed: {reason}")
+        raise LocalRuntimeError(f"{program} failed: {last_lines(done.stderr)}")

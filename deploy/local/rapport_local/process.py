@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,8 @@ LAUNCH = Path(__file__).with_name("launch.py")
 LOG_LIMIT = 10 * 2**20
 POLL_SECONDS = 0.05
 
-# The death signal is sent when the *thread* that started a process ends, so one lasting thread starts them all.
+# The death signal is sent when the *thread* that started a process ends, so one lasting thread
+# starts them all.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rapport-spawner")
 
 
@@ -31,10 +33,10 @@ class Spec:
     name: str
     command: Sequence[str]
     log: Path
-    ready: Callable[[], bool]
+    ready: Callable[[], bool] = lambda: True
     """Asked again and again until it says yes."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    identity: Identity = Identity()
+    identity: Identity = field(default_factory=Identity)
     folder: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 60.0
@@ -54,6 +56,7 @@ class Process:
         self.restarts = 0
         self.started_at = 0.0
         self._popen: subprocess.Popen[bytes] | None = None
+        self._changing = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -79,10 +82,20 @@ class Process:
 
     def start(self) -> None:
         """Start it without waiting until it is ready."""
-        if self.alive:
-            return
-        self.wanted = True
-        self._popen = _spawner.submit(self._spawn).result()
+        with self._changing:
+            if self.alive:
+                return
+            self.wanted = True
+            self._popen = _spawner.submit(self._spawn).result()
+
+    def restart(self) -> None:
+        """Start it again after it died, unless it was stopped meanwhile."""
+        with self._changing:
+            if not self.wanted or self.alive:
+                return
+            self.sweep()
+            self.restarts += 1
+            self._popen = _spawner.submit(self._spawn).result()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         spec = self.spec
@@ -106,11 +119,11 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=dict(spec.environment) or None,
                 cwd=spec.folder,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone; it stops the rest
             )
 
     def wait_ready(self) -> None:
-        """Wait until the probe says yes; raise one line when the process ends before, or takes too long."""
+        """Wait until the probe says yes; raise when the process ends before, or takes too long."""
         deadline = time.monotonic() + self.spec.ready_seconds
         while not self.spec.ready():
             if self.exit_code is not None:
@@ -123,6 +136,17 @@ class Process:
                 )
             time.sleep(POLL_SECONDS)
 
+    def wait_done(self, seconds: float) -> None:
+        """Wait until a program that does one thing has done it; raise one line when it failed."""
+        deadline = time.monotonic() + seconds
+        while (code := self.exit_code) is None:
+            if time.monotonic() > deadline:
+                self.stop()
+                raise self._failure(f"{self.name} did not end within {seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
+        if code != 0:
+            raise self._failure(f"{self.name} failed with exit code {code}")
+
     def _failure(self, what: str) -> LocalRuntimeError:
         tail = log_tail(self.spec.log)
         if says_disk_full(tail):
@@ -130,17 +154,23 @@ class Process:
         return LocalRuntimeError(f"{what}: {tail} (log: {self.spec.log})")
 
     def kill(self, sig: int = signal.SIGKILL) -> None:
-        """Send a signal to the process itself; a supervisor starts it again when it dies of that."""
+        """Send a signal to the process itself; if it dies, a supervisor starts it again."""
         os.kill(self.pid, sig)
 
-    def stop(self) -> None:
-        """End it for good: its stop signal, then after a while SIGKILL to its whole group."""
-        self.wanted = False
-        if self._popen is None:
-            return
+    def begin_stop(self) -> None:
+        """Ask it to end, without waiting."""
+        with self._changing:
+            self.wanted = False
         if self.alive:
             self._signal(self.spec.stop_signal)
             self._signal(signal.SIGCONT)  # a frozen process could not hear it
+
+    def stop(self) -> None:
+        """End it for good: its stop signal, then after a while SIGKILL to its whole group."""
+        if self.wanted:
+            self.begin_stop()
+        if self._popen is None:
+            return
         try:
             self._popen.wait(self.spec.stop_seconds)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +20,9 @@ class LocalSettings(BaseSettings):
     folder: Path = CHECKOUT / ".rapport"
     """Holds one folder per copy: state file, logs, and the data or a link to them."""
     cache: Path | None = None
-    """Where Kafka's jars are kept for all copies; by default `rapport` in the user's cache folder."""
+    """Where Kafka's jars are kept for all copies; by default below the user's cache folder."""
     ports: Annotated[dict[str, int], NoDecode] = Field(default_factory=dict)
-    """Fixed ports, as `postgres=15433,kafka=19192`; each other port is the usual one, or a free one."""
+    """Fixed ports, as `postgres=15433,kafka=19192`; the others are the usual ones, or free ones."""
     minimum_free_mb: int = 1024
     """A copy does not start when the disk has less room than this."""
     maven_repository: str = ""
@@ -36,7 +35,7 @@ class LocalSettings(BaseSettings):
             return value
         return dict(item.split("=", 1) for item in value.replace(" ", "").split(",") if item)
 
-    @cached_property
+    @property
     def cache_folder(self) -> Path:
         """The folder for what is fetched once and shared by all copies."""
         if self.cache:
