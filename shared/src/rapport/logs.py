@@ -28,7 +28,9 @@ ROUTED = (
 )
 """Loggers of libraries: their own handlers are taken away, their records go to the root's."""
 
-QUIET = {"aiokafka": logging.WARNING, "httpx": logging.WARNING, "httpcore": logging.WARNING}
+QUIET = ("aiokafka", "faststream.access", "faststream.access.kafka", "httpx", "httpcore")
+"""Loggers with lines for every message or request; only their warnings are written."""
+
 
 _OWN_FIELDS = frozenset({"timestamp", "level", "logger", "service", "trace_id", "span_id"})
 _ACCESS_ARGUMENTS = 5
@@ -56,6 +58,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
+        pass_foreign_args=True,
         foreign_pre_chain=[split_access, *shared],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -71,8 +74,8 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     adopt(*ROUTED)
-    for name, least in QUIET.items():
-        logging.getLogger(name).setLevel(max(least, root.level))
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 def adopt(*loggers: str) -> None:
@@ -112,14 +115,14 @@ def _give_trace(line: MutableMapping[str, Any], context: SpanContext) -> None:
 
 def split_access(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Give uvicorn's access records fields, without the client's address and the query."""
+    arguments = line.pop("positional_args", None)
     record = line.get("_record")
     if not isinstance(record, logging.LogRecord) or record.name != "uvicorn.access":
         return line
-    if isinstance(record.args, tuple) and len(record.args) == _ACCESS_ARGUMENTS:
-        _client, method, path, _version, status = record.args
+    if isinstance(arguments, tuple) and len(arguments) == _ACCESS_ARGUMENTS:
+        _client, method, path, _version, status = arguments
         line["event"] = "request_served"
         line.update(method=method, path=str(path).partition("?")[0], status=status)
-        line.pop("positional_args", None)
     return line
 
 

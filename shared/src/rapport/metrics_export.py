@@ -104,6 +104,10 @@ class OtlpMetrics:
         self._stopping.set()
         self._thread.join()
         self._export()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give up what is being pushed."""
         self._exporter.shutdown()
 
 

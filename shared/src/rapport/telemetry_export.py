@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,13 @@ class Exporting:
             },
             names.SCHEMA_URL,
         )
-        self._stops: list[Callable[[], None]] = []
+        self._stops: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._tracers: tuple[Tracer, Tracer] | None = None
-        self._abandon: Callable[[], None] = lambda: None
         if settings.traces_wanted:
             self._start_traces(resource, settings)
         if settings.metrics_wanted:
             metrics = OtlpMetrics(resource, settings.metric_export_interval / 1_000)
-            self._stops.append(metrics.stop)
+            self._stops.append((metrics.stop, metrics.abandon))
 
     def _start_traces(self, resource: Resource, settings: TelemetrySettings) -> None:
         exporter = OTLPSpanExporter()
@@ -69,8 +69,7 @@ class Exporting:
         providers = (provider(), provider(sampler=ALWAYS_ON))
         first, second = (p.get_tracer(names.SCOPE, None, names.SCHEMA_URL) for p in providers)
         self._tracers = (first, second)
-        self._stops.append(batching.shutdown)
-        self._abandon = exporter.shutdown
+        self._stops.append((batching.shutdown, exporter.shutdown))
 
     def tracers(self) -> tuple[Tracer, Tracer]:
         """Return the tracer that asks the sampler, and the one that always records."""
@@ -81,13 +80,14 @@ class Exporting:
 
     def stop(self, timeout_seconds: float) -> None:
         """Export what is queued; after the time-out, give it up."""
-        threads = [threading.Thread(target=stop, daemon=True) for stop in self._stops]
+        threads = [threading.Thread(target=stop, daemon=True) for stop, _ in self._stops]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join(timeout_seconds / len(threads))
+        deadline = time.monotonic() + timeout_seconds
+        for thread, (_, abandon) in zip(threads, self._stops, strict=True):
+            thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self._abandon()
+                abandon()
 
 
 class RedactingProcessor(SpanProcessor):
