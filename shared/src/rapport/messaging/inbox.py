@@ -104,23 +104,28 @@ def _first_complaint(error: ValidationError, event: External) -> Rejection:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["loc"]:
-        return Rejection.of(".".join(map(str, first["loc"])), message, event)
+        return Rejection.of(path_of(first["loc"]), message, event)
     field, _, complaint = message.partition(": ")
     return Rejection.of(field, complaint, event)
 
 
-def _path_of_nul(value: object) -> str | None:
+def path_of(location: Sequence[int | str]) -> str:
+    """Name a field of the data, as in `lines[0].net_minor`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _path_of_nul(value: object, path: tuple[int | str, ...] = ()) -> str | None:
     """Return the path of the first text that Postgres cannot hold, names of fields included."""
     if isinstance(value, str):
-        return "" if "\0" in value else None
+        return path_of(path) if "\0" in value else None
     items: Any = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, list) else items
-    for name, item in items:
+    for name, item in enumerate(value) if isinstance(value, list) else items:
         if "\0" in str(name):
-            return "data"
-        found = _path_of_nul(item)
+            return path_of(path) or "data"
+        found = _path_of_nul(item, (*path, name))
         if found is not None:
-            return f"{name}.{found}".rstrip(".")
+            return found
     return None
 
 

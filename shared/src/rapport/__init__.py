@@ -1,0 +1,1 @@
+"""Rapport's shared package: contracts, messaging core and what every service needs."""

@@ -1,0 +1,1 @@
+"""The events that services exchange: classes, registry and generated documents."""

@@ -1,0 +1,1 @@
+"""The messaging core: contiguous numbers from outbox to effect. See docs/explanation."""

@@ -1,0 +1,302 @@
+"""Reads `inbound.events.v1`, which other systems publish to and number nothing.
+
+A position row holds the next offset and the last record's (source, id). Bad records go to
+`rejected_record` with a reason; nothing behind them waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+from aiokafka import TopicPartition
+
+from rapport.contracts.registry import INBOUND
+from rapport.messaging import failure, parking
+from rapport.messaging.cloudevents import from_kafka
+from rapport.messaging.inbox import External, Outcome, Rejection
+from rapport.messaging.parking import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+    from rapport.database import Database
+    from rapport.messaging.transaction import Tx
+
+    Accept = Callable[[Sequence[External], Tx], Awaitable[list[Outcome]]]
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 0.25
+RETRY_MAX_SECONDS = 60.0
+ALONE_ATTEMPTS = 3
+REJECTED_MOST = 5
+REJECTED_WINDOW_SECONDS = 60.0
+
+FIND = """
+select partition, kafka_offset, last_source, last_id from rapport.position
+where stream = $1 and partition = any($2::int[])
+"""
+LOCK = """
+select partition, kafka_offset from rapport.position
+where stream = $1 and partition = any($2::int[]) order by partition for no key update
+"""
+MOVE = """
+update rapport.position p set kafka_offset = u.kafka_offset,
+    last_source = coalesce(u.source, last_source), last_id = coalesce(u.id, last_id)
+from unnest($2::int[], $3::bigint[], $4::text[], $5::text[]) u(partition, kafka_offset, source, id)
+where p.stream = $1 and p.partition = u.partition
+"""
+
+
+class Place(NamedTuple):
+    """Where reading stands in a partition."""
+
+    offset: int
+    source: str | None
+    id: str | None
+
+
+class OffsetMovedError(Exception):
+    """Another replica has moved the offset: read it again."""
+
+
+class InboundRunner:
+    """Queues raw records per partition and accepts them in transactions over the queues' heads."""
+
+    def __init__(
+        self, database: Database, accept: Accept, *, batch_size: int, queue_size: int
+    ) -> None:
+        self.database = database
+        self.accept = accept
+        self.batch_size = batch_size
+        self.queue_size = queue_size
+        self.consumer: AIOKafkaConsumer | None = None
+        self.assigned: set[int] = set()
+        self.places: dict[int, Place] = {}
+        self.queues: dict[int, deque[ConsumerRecord]] = {}
+        self.last_loop = time.monotonic()
+        self._paused: set[int] = set()
+        self._wake = asyncio.Event()
+        self._busy = asyncio.Lock()
+        self._stopping = False
+        self._limit = batch_size
+        self._attempts = 0
+        self._rejected: deque[float] = deque(maxlen=REJECTED_MOST)
+
+    def enqueue(self, records: Iterable[ConsumerRecord]) -> None:
+        """Queue raw records of partitions whose place is known."""
+        for record in records:
+            queue = self.queues.get(record.partition)
+            if queue is not None:
+                queue.append(record)
+                if len(queue) >= self.queue_size and record.partition not in self._paused:
+                    self._set_paused(record.partition, paused=True)
+        self._wake.set()
+
+    async def revoke(self, partitions: Sequence[int]) -> None:
+        """Forget partitions after the running transaction."""
+        async with self._busy:
+            for partition in partitions:
+                self.assigned.discard(partition)
+                self.queues.pop(partition, None)
+                self.places.pop(partition, None)
+
+    def assign(self, consumer: AIOKafkaConsumer, partitions: Sequence[int]) -> None:
+        """Take over partitions: the loop reads their places and seeks."""
+        self.consumer = consumer
+        self.assigned.update(partitions)
+        self._wake.set()
+
+    def is_located(self) -> bool:
+        """Tell whether every assigned partition's place is known."""
+        return self.assigned <= self.queues.keys()
+
+    async def run(self) -> None:
+        """Accept what is queued until `stop`."""
+        failures = 0
+        while not self._stopping:
+            self.last_loop = time.monotonic()
+            try:
+                await self._locate()
+                if not await self._step():
+                    await self._pause_loop()
+                failures = 0
+            except asyncio.CancelledError:
+                raise
+            except OffsetMovedError:
+                self.queues.clear()
+                self.places.clear()
+            except Exception as error:  # noqa: BLE001  the database is away: try again
+                failures += 1
+                log.warning("inbound_failed", error=repr(error)[:500])
+                await asyncio.sleep(min(RETRY_MAX_SECONDS, 0.1 * 2 ** min(failures, 9)))
+
+    async def stop(self) -> None:
+        """Finish the running transaction, then end the loop."""
+        self._stopping = True
+        self._wake.set()
+        async with self._busy:
+            pass
+
+    async def _locate(self) -> None:
+        new = sorted(self.assigned - self.queues.keys())
+        if not new or self.consumer is None:
+            return
+        async with self.database.pool.acquire() as connection:
+            rows = await connection.fetch(FIND, INBOUND, new)
+        starts = await self.consumer.beginning_offsets([TopicPartition(INBOUND, p) for p in new])
+        for row in rows:
+            partition = row["partition"]
+            place = TopicPartition(INBOUND, partition)
+            if partition not in self.assigned or place not in self.consumer.assignment():
+                continue
+            if starts[place] > row["kafka_offset"]:
+                log.error(
+                    "inbound_records_lost",
+                    partition=partition,
+                    count=starts[place] - row["kafka_offset"],
+                    first=row["kafka_offset"],
+                )
+            self.consumer.seek(place, max(row["kafka_offset"], starts[place]))
+            self.places[partition] = Place(*list(row.values())[1:])
+            self.queues[partition] = deque()
+
+    async def _step(self) -> bool:
+        async with self._busy:
+            records = self._heads()
+            if not records:
+                return False
+            try:
+                await self._accept(records)
+            except OffsetMovedError:
+                raise
+            except Exception as error:
+                if not await self._failed(records, error):
+                    raise
+            else:
+                self._take(records)
+                self._limit, self._attempts = self.batch_size, 0
+            return True
+
+    def _heads(self) -> list[ConsumerRecord]:
+        records: list[ConsumerRecord] = []
+        for queue in self.queues.values():
+            left = self._limit - len(records)
+            records.extend(queue[i] for i in range(min(left, len(queue))))
+        return records
+
+    def _take(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            self.queues[record.partition].popleft()
+        for partition, record in {r.partition: r for r in records}.items():
+            key = _key_of(from_kafka(record.headers, record.value))
+            self.places[partition] = Place(record.offset + 1, *key)
+        for partition in list(self._paused):
+            if len(self.queues.get(partition, ())) <= self.queue_size // 2:
+                self._set_paused(partition, paused=False)
+
+    async def _accept(
+        self, records: Sequence[ConsumerRecord], internal: str | None = None
+    ) -> None:
+        """Accept the records in one transaction; `internal` rejects them all for that reason."""
+        parsed = [from_kafka(record.headers, record.value) for record in records]
+        events = [p for p in parsed if isinstance(p, External)] if internal is None else []
+
+        async def body(tx: Tx) -> None:
+            await self._lock(tx, records)
+            outcomes = iter(await self.accept(events, tx) if events else ())
+            rejected = []
+            for record, item in zip(records, parsed, strict=True):
+                source, event_id = _key_of(item)
+                reason, field = internal, None
+                if isinstance(item, Rejection):
+                    reason, field = item.reason, item.field
+                elif internal is None:
+                    outcome = next(outcomes)
+                    if outcome.status == "rejected":
+                        reason, field = outcome.reason or "rejected", outcome.field
+                if reason is not None:
+                    rejected.append(Rejected(record, reason, field, source, event_id))
+            await parking.reject(tx.connection, rejected)
+            await self._move(tx, records)
+
+        await self.database.transact(body)
+
+    async def _lock(self, tx: Tx, records: Sequence[ConsumerRecord]) -> None:
+        partitions = sorted({record.partition for record in records})
+        rows = await tx.fetch(LOCK, INBOUND, partitions)
+        for row in rows:
+            if row["kafka_offset"] != self.places[row["partition"]].offset:
+                raise OffsetMovedError
+
+    async def _move(self, tx: Tx, records: Sequence[ConsumerRecord]) -> None:
+        last = {record.partition: record for record in records}
+        keys = [_key_of(from_kafka(r.headers, r.value)) for r in last.values()]
+        await tx.execute(
+            MOVE,
+            INBOUND,
+            list(last),
+            [record.offset + 1 for record in last.values()],
+            [source for source, _ in keys],
+            [event_id for _, event_id in keys],
+        )
+
+    async def _failed(self, records: Sequence[ConsumerRecord], error: Exception) -> bool:
+        """Halve down to one record; one that fails alone three times is rejected, a few a minute.
+
+        More than that is the handler's fault, not the data's: then it is tried for ever.
+        """
+        verdict = failure.classify(error)
+        log.warning("inbound_batch_failed", events=len(records), error=repr(error)[:500])
+        if verdict is failure.Verdict.RETRY:
+            return False
+        if len(records) > 1:
+            self._limit = max(1, len(records) // 2)
+            return True
+        self._attempts += 1
+        now = time.monotonic()
+        recent = [at for at in self._rejected if now - at < REJECTED_WINDOW_SECONDS]
+        if self._attempts < ALONE_ATTEMPTS or len(recent) >= REJECTED_MOST:
+            return False
+        self._rejected.append(now)
+        await self._accept(records, f"internal: {type(error).__name__}: {error}"[:500])
+        self._take(records)
+        self._attempts = 0
+        return True
+
+    async def _pause_loop(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _set_paused(self, partition: int, *, paused: bool) -> None:
+        place = TopicPartition(INBOUND, partition)
+        if self.consumer is None or place not in self.consumer.assignment():
+            return
+        if paused:
+            self.consumer.pause(place)
+            self._paused.add(partition)
+        else:
+            self.consumer.resume(place)
+            self._paused.discard(partition)
+
+
+def _key_of(item: Any) -> tuple[str | None, str | None]:  # noqa: ANN401  External or Rejection
+    return item.source, item.id
+
+
+async def list_places(tx: Tx) -> dict[int, int]:
+    """Return the next offset of each partition."""
+    rows = await tx.fetch(
+        "select partition, kafka_offset from rapport.position where stream = $1", INBOUND
+    )
+    return {row["partition"]: row["kafka_offset"] for row in rows}

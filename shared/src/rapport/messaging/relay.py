@@ -1,0 +1,192 @@
+"""The relay: cuts ticks, numbers their rows and sends them, from the lease holder only.
+
+Nothing is sent before its tick is durable. On any error the producer is abandoned and everything
+from the lowest unacknowledged number to the end is sent again, so a relay that wakes up late can
+only repeat numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rapport.database import connect
+from rapport.messaging import tail, tick
+from rapport.messaging.lease import LeaseLostError
+from rapport.messaging.numbering import Numbering
+from rapport.messaging.wire import Wire
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from rapport.messaging.lease import Lease
+    from rapport.messaging.tick import Tick
+
+log = structlog.get_logger()
+
+BUSY_POLL_SECONDS = 0.02
+IDLE_POLL_SECONDS = 0.25
+BUSY_SECONDS = 5.0
+LAGGING_TICK_SECONDS = 1.0
+MARK_SECONDS = 1.0
+BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
+
+READ_MARK = "select tick, acknowledged from rapport.relay_progress"
+WRITE_MARK = "update rapport.relay_progress set tick = $1, acknowledged = $2"
+PLANS = "set enable_seqscan = off; set enable_bitmapscan = off; set synchronous_commit = on"
+
+
+class Relay:
+    """Publishes one service's outbox as its stream. `wake` is set after local commits."""
+
+    def __init__(self, dsn: str, bootstrap: str, stream: str, partitions: int) -> None:
+        self.dsn = dsn
+        self.bootstrap = bootstrap
+        self.stream = stream
+        self.partitions = partitions
+        self.wake = asyncio.Event()
+        self.cut: Tick | None = None
+        self.sent = 0
+        self.acknowledged: list[int] = [0] * partitions
+        self.fork: str | None = None
+        self._news = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        self._marked = 0.0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def lead(self, lease: Lease) -> None:
+        """Publish while the lease holds. Raises LeaseLostError; stops for good on a fork."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await self._lead(lease)
+            except (LeaseLostError, asyncio.CancelledError):
+                raise
+            except (tail.ForkError, tick.TickRefusedError) as error:
+                self.fork = str(error)
+                log.critical("stream_forked", stream=self.stream, error=str(error))
+                raise
+            except Exception as error:  # noqa: BLE001  Postgres or Kafka is away: try again
+                failures = 0 if time.monotonic() - started > BUSY_SECONDS else failures + 1
+                log.warning("relay_failed", stream=self.stream, error=repr(error))
+                await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+
+    async def _lead(self, lease: Lease) -> None:
+        cutting = await connect(self.dsn, "rapport-tick")
+        sending = await connect(self.dsn, "rapport-relay")
+        try:
+            for connection in (cutting, sending):
+                await connection.execute(PLANS)
+            self.cut = await tick.find_last(cutting, self.partitions)
+            await self._read_mark(sending)
+            tasks = [
+                asyncio.create_task(self._cut_ticks(cutting, lease), name="cut"),
+                asyncio.create_task(self._send_ticks(sending), name="send"),
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            cutting.terminate()
+            sending.terminate()
+
+    async def _read_mark(self, connection: asyncpg.Connection) -> None:
+        row = await connection.fetchrow(READ_MARK)
+        self.acknowledged = list(row["acknowledged"]) or [0] * self.partitions
+        self.sent = row["tick"]
+
+    async def _cut_ticks(self, connection: asyncpg.Connection, lease: Lease) -> None:
+        busy_until = 0.0
+        while True:
+            self.wake.clear()
+            assert self.cut is not None  # noqa: S101  set before this task starts
+            cut = await tick.cut(connection, lease, self.cut)
+            if cut is not None:
+                self.cut = cut
+                busy_until = time.monotonic() + BUSY_SECONDS
+                self._caught_up.clear()
+                self._news.set()
+                await _wait(self._caught_up, LAGGING_TICK_SECONDS)
+                continue
+            busy = time.monotonic() < busy_until
+            await _wait(self.wake, BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS)
+
+    async def _send_ticks(self, connection: asyncpg.Connection) -> None:
+        while True:
+            wire = Wire(self.bootstrap, self.stream, self.acknowledged)
+            try:
+                await wire.start()
+                await self._check_tail(connection)
+                await self._send_until_error(connection, wire)
+            except tail.ForkError:
+                raise
+            except Exception as error:
+                if connection.is_closed():
+                    raise
+                log.warning("producer_failed", stream=self.stream, error=repr(error))
+                await asyncio.sleep(BUSY_POLL_SECONDS)
+            finally:
+                self._abandon(wire)
+
+    def _abandon(self, wire: Wire) -> None:
+        closing = asyncio.create_task(wire.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _check_tail(self, connection: asyncpg.Connection) -> None:
+        """Compare Kafka's last records with the ticks; start behind the highest that agrees."""
+        found = await tail.read(self.bootstrap, self.stream, self.partitions)
+        assert self.cut is not None  # noqa: S101  set before this task starts
+        self.acknowledged[:] = await tail.compare(connection, self.cut, self.acknowledged, found)
+        first = await connection.fetchval(tick.FIRST_LACKING, self.acknowledged)
+        self.sent = self.cut.number if first is None else first - 1
+
+    async def _send_until_error(self, connection: asyncpg.Connection, wire: Wire) -> None:
+        while True:
+            self._news.clear()
+            rows = await connection.fetch(tick.LIST, self.sent + 1)
+            for row in rows:
+                await self._send_tick(connection, wire, tick.Tick.of(row))
+            if rows:
+                continue
+            await wire.settle()
+            await self._mark(connection, force=False)
+            self._caught_up.set()
+            await _wait(self._news, MARK_SECONDS)
+
+    async def _send_tick(self, connection: asyncpg.Connection, wire: Wire, cut: Tick) -> None:
+        previous = await tick.snapshot_before(connection, cut)
+        numbering = Numbering(self.stream, cut)
+        async for rows in tick.list_rows(connection, previous, cut):
+            for row in rows:
+                record = numbering.record(row)
+                if record.number > self.acknowledged[record.partition]:
+                    await wire.add(*record)
+        if tuple(numbering.last) != cut.after:
+            msg = f"tick {cut.number}: rows give {numbering.last}, it says {list(cut.after)}"
+            raise tail.ForkError(msg)
+        await wire.flush()
+        self.sent = cut.number
+        await self._mark(connection, force=False)
+
+    async def _mark(self, connection: asyncpg.Connection, *, force: bool) -> None:
+        if force or time.monotonic() - self._marked >= MARK_SECONDS:
+            self._marked = time.monotonic()
+            await connection.execute(WRITE_MARK, self.sent, self.acknowledged)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,105 @@
+"""FastStream's part: join the group, read batches, hand raw records to the runner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+    from rapport.messaging.runner import Runner
+
+BATCH_TIMEOUT_MS = 10
+MAX_RECORDS = 500
+SESSION_TIMEOUT_MS = 10_000
+REBALANCE_TIMEOUT_MS = 60_000
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Passes assignments on; no I/O here, a listener that fails is only logged by aiokafka."""
+
+    def __init__(self, runner: Any) -> None:  # noqa: ANN401  runners of streams and of inbound
+        self.runner = runner
+        self.subscriber: BatchSubscriber | None = None
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer:
+        """The subscriber's consumer, which exists when partitions are assigned."""
+        if self.subscriber is None or self.subscriber.consumer is None:
+            msg = "partitions were assigned before the consumer started"
+            raise RuntimeError(msg)
+        return self.subscriber.consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Wait for the running transaction, then drop the queues."""
+        await self.runner.revoke([place.partition for place in revoked])
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Hand the partitions to the runner, which seeks."""
+        self.runner.assign(self.consumer, [place.partition for place in assigned])
+
+
+async def raw_parser(message: Any) -> KafkaMessage:  # noqa: ANN401  a tuple of records
+    """Wrap raw records without touching their headers: one bad one would lose the batch."""
+    return KafkaMessage(
+        body=b"",
+        raw_message=message,
+        headers={},
+        message_id="batch",
+        content_type=None,
+        consumer=None,  # type: ignore[arg-type]  # never acknowledged through the message
+    )
+
+
+async def raw_decoder(message: KafkaMessage) -> Any:  # noqa: ANN401  a tuple of records
+    """Give the handler the raw records."""
+    return message.raw_message
+
+
+def build_broker(bootstrap: str, client_id: str) -> KafkaBroker:
+    """Return a broker that only consumes; producing is the relay's."""
+    return KafkaBroker(
+        bootstrap,
+        client_id=client_id,
+        consumer_only=True,
+        allow_auto_create_topics=False,
+        logger=None,
+    )
+
+
+def subscribe(
+    broker: KafkaBroker, topic: str, group: str, runner: Runner | Any, instance: str | None
+) -> BatchSubscriber:
+    """Register a batch subscriber whose handler only queues records."""
+    listener = Listener(runner)
+    subscriber: BatchSubscriber = broker.subscriber(
+        topic,
+        batch=True,
+        group_id=group,
+        group_instance_id=f"{instance}-{topic}" if instance else None,
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        batch_timeout_ms=BATCH_TIMEOUT_MS,
+        max_records=MAX_RECORDS,
+        listener=listener,
+        parser=raw_parser,
+        decoder=raw_decoder,
+        no_reply=True,
+    )
+    listener.subscriber = subscriber
+
+    async def queue(records: Any) -> None:  # noqa: ANN401  FastStream inspects annotations
+        runner.enqueue(records)
+
+    subscriber(queue)
+    return subscriber

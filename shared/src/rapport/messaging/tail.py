@@ -1,0 +1,132 @@
+"""Compares the end of the stream in Kafka with what the ticks say, at each take-over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from rapport.messaging import tick
+from rapport.messaging.envelope import ForeignRecordError, parse
+from rapport.messaging.numbering import Numbering
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import asyncpg
+
+    from rapport.messaging.tick import Tick
+
+DEADLINE_SECONDS = 15.0
+WINDOWS = (50, 1_000, 20_000)
+
+
+class ForkError(Exception):
+    """Kafka has records that this database does not know: it lost commits that were sent."""
+
+
+class Last(NamedTuple):
+    """The last record of ours in a partition."""
+
+    epoch: int
+    number: int
+    id: UUID | None
+
+
+NOTHING = Last(0, 0, None)
+
+
+async def read(bootstrap: str, stream: str, partitions: int) -> dict[int, Last]:
+    """Return the last record of each partition; raises KafkaError.
+
+    A log that never held anything has NOTHING; one that retention emptied is left out.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await asyncio.wait_for(consumer.start(), DEADLINE_SECONDS)
+    try:
+        places = [TopicPartition(stream, partition) for partition in range(partitions)]
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        starts = await consumer.beginning_offsets(places)
+        found = {}
+        for place in places:
+            last = await _last_of(consumer, place, starts[place], ends[place])
+            if ends[place] == 0:
+                last = NOTHING
+            if last is not None:
+                found[place.partition] = last
+        return found
+    finally:
+        await asyncio.wait_for(consumer.stop(), DEADLINE_SECONDS)
+
+
+async def _last_of(
+    consumer: AIOKafkaConsumer, place: TopicPartition, start: int, end: int
+) -> Last | None:
+    """Look back from the end in growing windows, past records that are not ours."""
+    for window in WINDOWS:
+        first = max(start, end - window)
+        highest: Last | None = None
+        offset = first
+        consumer.seek(place, first)
+        while offset < end:
+            batches = await asyncio.wait_for(
+                consumer.getmany(place, timeout_ms=1000), DEADLINE_SECONDS
+            )
+            for record in batches.get(place, ()):
+                offset = record.offset + 1
+                try:
+                    envelope = parse(record)
+                except ForeignRecordError:
+                    continue
+                last = Last(envelope.epoch, envelope.number, envelope.id)
+                highest = max(highest or last, last)
+        if highest is not None or first == start:
+            return highest
+    return None
+
+
+async def compare(
+    connection: asyncpg.Connection, cut: Tick, acknowledged: Sequence[int], found: dict[int, Last]
+) -> list[int]:
+    """Return the number up to which each partition agrees; raises ForkError.
+
+    Kafka behind what was acknowledged means that it lost records: they are sent again. Ahead of
+    the last tick, or another event under a number, means that this database lost commits. A
+    partition without records proves nothing.
+    """
+    agreed = list(acknowledged)
+    for partition, last in found.items():
+        if (last.epoch, last.number) > (cut.epoch, cut.after[partition]):
+            msg = (
+                f"partition {partition}: Kafka has {last.epoch}:{last.number}, the last tick "
+                f"says {cut.epoch}:{cut.after[partition]}; run `rapport stream fork`"
+            )
+            raise ForkError(msg)
+        known = await _id_of(connection, partition, last.number)
+        if known is not None and last.id is not None and known != last.id:
+            msg = (
+                f"partition {partition} number {last.number}: Kafka has event {last.id}, the "
+                f"outbox {known}; run `rapport stream fork`"
+            )
+            raise ForkError(msg)
+        agreed[partition] = last.number
+    return agreed
+
+
+async def _id_of(connection: asyncpg.Connection, partition: int, number: int) -> UUID | None:
+    """Return the event that the outbox has under this number; none when retention removed it."""
+    row = await connection.fetchrow(tick.CONTAINING, partition + 1, number)
+    if row is None:
+        return None
+    cut = tick.Tick.of(row)
+    numbering = Numbering("", cut)
+    previous = await tick.snapshot_before(connection, cut)
+    async for rows in tick.list_rows(connection, previous, cut):
+        for row in rows:
+            if numbering.take(row) == (partition, number):
+                event_id: UUID = row["event_id"]
+                return event_id
+    return None

@@ -1,0 +1,166 @@
+"""Durable timers: fired by the lease holder, up to the clock's `fire_until`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rapport.messaging import wave
+from rapport.messaging.delivery import TimerDue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    import asyncpg
+
+    from rapport.database import Database
+    from rapport.messaging.handler import TimerHandlers
+    from rapport.messaging.transaction import Tx
+
+log = structlog.get_logger()
+
+BATCH = 500
+BUSY_POLL_SECONDS = 0.02
+IDLE_POLL_SECONDS = 0.25
+BUSY_SECONDS = 5.0
+BACKOFF_MAX_SECONDS = 60.0
+
+LIST_DUE = """
+select t.id, t.contact_id from rapport.timer t
+where t.due_at <= $1 and t.id <> all($2::bigint[]) and t.kind = any($4::text[])
+    and not exists (select 1 from rapport.key k where k.id = t.contact_id and k.parked)
+order by t.due_at, t.id limit $3
+"""
+TAKE = """
+delete from rapport.timer t using rapport.key k
+where t.id = any($1::bigint[]) and k.id = t.contact_id and not k.parked
+returning t.id, t.kind, t.key, t.contact_id, t.due_at, t.payload
+"""
+COUNT_DUE = """
+select count(*) from rapport.timer t
+where t.due_at <= $1
+    and not exists (select 1 from rapport.key k where k.id = t.contact_id and k.parked)
+"""
+NEXT_DUE = "select min(due_at) from rapport.timer where due_at > $1"
+
+
+@dataclass(slots=True, eq=False)
+class Fired:
+    """A timer that this transaction took, as an item of a wave."""
+
+    due: TimerDue
+
+    @property
+    def kind(self) -> str:
+        """The timer's kind."""
+        return self.due.kind
+
+    @property
+    def canonical(self) -> tuple[UUID, ...]:
+        """Its contact."""
+        return (self.due.contact_id,)
+
+
+class Timers:
+    """Fires one service's timers. One that fails is tried again later, and said so."""
+
+    def __init__(self, database: Database, handlers: TimerHandlers) -> None:
+        self.database = database
+        self.handlers = handlers
+        self.wake = asyncio.Event()
+        self._failing: dict[int, tuple[float, float]] = {}
+
+    async def lead(self) -> None:
+        """Fire what becomes due, until cancelled."""
+        busy_until = 0.0
+        while True:
+            self.wake.clear()
+            try:
+                fired = await self.fire_due()
+            except Exception as error:  # noqa: BLE001  the database is away: try again
+                log.warning("timers_failed", error=repr(error))
+                fired = 0
+            if fired:
+                busy_until = time.monotonic() + BUSY_SECONDS
+                continue
+            busy = time.monotonic() < busy_until
+            try:
+                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS):
+                    await self.wake.wait()
+            except TimeoutError:
+                pass
+
+    async def fire_due(self) -> int:
+        """Fire one batch; return how many fired. A batch that fails is fired one by one."""
+        now = time.monotonic()
+        waiting = [i for i, (until, _) in self._failing.items() if until > now]
+        async with self.database.pool.acquire() as connection:
+            until = await self.database.clock.fire_until(connection)
+            rows = await connection.fetch(LIST_DUE, until, waiting, BATCH, list(self.handlers))
+        if not rows:
+            return 0
+        try:
+            return await self._fire(rows)
+        except Exception as error:  # noqa: BLE001  isolated below
+            log.warning("timer_batch_failed", timers=len(rows), error=repr(error))
+        return sum([await self._fire_alone(row) for row in rows])
+
+    async def _fire_alone(self, row: asyncpg.Record) -> int:
+        try:
+            fired = await self._fire([row])
+        except Exception as error:  # noqa: BLE001  it is tried again
+            delay = min(BACKOFF_MAX_SECONDS, self._failing.get(row["id"], (0.0, 0.1))[1] * 2)
+            self._failing[row["id"]] = (time.monotonic() + delay, delay)
+            log.error(
+                "timer_failed",
+                timer_id=row["id"],
+                contact_id=str(row["contact_id"]),
+                error=repr(error)[:500],
+                retry_seconds=delay,
+            )
+            return 0
+        self._failing.pop(row["id"], None)
+        return fired
+
+    async def _fire(self, rows: Sequence[asyncpg.Record]) -> int:
+        ids = [row["id"] for row in rows]
+
+        async def body(tx: Tx) -> int:
+            await tx.lock_keys({row["contact_id"] for row in rows})
+            taken = await tx.fetch(TAKE, ids)
+            due = [
+                Fired(
+                    TimerDue(
+                        row["kind"],
+                        row["key"],
+                        tx.locked[row["contact_id"]],
+                        row["due_at"],
+                        row["payload"],
+                    )
+                )
+                for row in sorted(taken, key=lambda row: (row["due_at"], row["id"]))
+            ]
+            for cut in wave.cut(due, lambda _: False):
+                for kind, members in cut.by_kind.items():
+                    await self.handlers[kind]([m.due for m in members], tx)
+            return len(due)
+
+        return await self.database.transact(body)
+
+
+async def count_due(tx: Tx, until: datetime) -> int:
+    """Return how many timers of contacts that are not parked should have fired."""
+    count: int = await tx.fetchval(COUNT_DUE, until)
+    return count
+
+
+async def find_next_due(tx: Tx, after: datetime) -> datetime | None:
+    """Return the next instant at which a timer becomes due."""
+    due: datetime | None = await tx.fetchval(NEXT_DUE, after)
+    return due

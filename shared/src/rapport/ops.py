@@ -1,0 +1,211 @@
+"""Ops endpoints: liveness, readiness, metrics, journeys, reconciliation, parked and rejected."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  FastAPI resolves annotations at run time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003
+
+from aiokafka import TopicPartition
+from fastapi import APIRouter, Request, Response
+from pydantic import AwareDatetime, BaseModel
+
+from rapport.contracts.registry import INBOUND
+from rapport.messaging import inbound as inbound_places
+from rapport.messaging import journey, position, reconcile, timer
+from rapport.metrics_export import CONTENT_TYPE, prometheus_text
+from rapport.migrate import is_current
+from rapport.ops_parked import router as parked_router
+from rapport.problem import Problem
+
+if TYPE_CHECKING:
+    from rapport.messaging.transaction import Tx
+    from rapport.service import Service
+
+router = APIRouter()
+router.include_router(parked_router)
+
+DEAD_SECONDS = 45.0
+SET_CLOCK = """
+insert into rapport.clock (now, fire_until) values ($1, coalesce($2, $1))
+on conflict (singleton) do update set now = greatest(clock.now, excluded.now),
+    fire_until = greatest(clock.fire_until, coalesce($2, clock.fire_until))
+returning now, fire_until
+"""
+
+
+def service_of(request: Request) -> Service:
+    """Return the running service behind a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+@router.get("/livez")
+async def live(request: Request) -> dict[str, Any]:
+    """Tell whether the loops go round; never asks Postgres or Kafka."""
+    idle = service_of(request).consuming.idle_seconds()
+    if idle > DEAD_SECONDS:
+        raise Problem(503, "Not alive", f"a runner has not moved for {idle:.0f} s")
+    return {"status": "alive", "idle_seconds": round(idle, 3)}
+
+
+@router.get("/readyz")
+async def ready(request: Request) -> dict[str, Any]:
+    """Tell whether the pool answers, partitions are assigned and the schema is current."""
+    service = service_of(request)
+    missing = [] if service.consuming.is_ready() else ["assignment"]
+    try:
+        async with service.database.pool.acquire(timeout=2) as connection:
+            if not await is_current(connection, service.definition.name):
+                missing.append("schema")
+    except Exception:  # noqa: BLE001  whatever it is, there is no database
+        missing.append("database")
+    if missing:
+        raise Problem(503, "Not ready", "waiting for " + ", ".join(missing))
+    return {"status": "ready", "leader": service.leading.is_leader}
+
+
+@router.get("/metrics")
+async def metrics() -> Response:
+    """Prometheus text."""
+    return Response(prometheus_text(), media_type=CONTENT_TYPE)
+
+
+@router.get("/ops/settle")
+async def settle(request: Request) -> dict[str, Any]:
+    """Tell what is open in this service, for whoever waits until nothing is."""
+    service = service_of(request)
+    relay = service.leading.relay
+    async with service.database.read() as tx:
+        produced = await reconcile.read_produced(tx.connection, service.settings.partitions)
+        answer = await _standing(service, tx)
+    unsent = 0
+    if service.leading.is_leader:
+        made = produced["produced"].values()
+        unsent = sum(max(0, n - a) for n, a in zip(made, relay.acknowledged, strict=False))
+    if service.consuming.inbound is not None:
+        answer["inbound"] = await _inbound(service)
+    return {
+        "service": service.definition.name,
+        "open_outbox": produced["open"],
+        "unsent": unsent,
+        "fork": relay.fork,
+        "produced": produced["produced"],
+        "epoch": produced["epoch"],
+        **answer,
+    }
+
+
+async def _standing(service: Service, tx: Tx) -> dict[str, Any]:
+    positions: dict[str, dict[str, int]] = {}
+    stopped = []
+    for row in await reconcile.read_positions(tx.connection):
+        positions.setdefault(row["stream"], {})[str(row["partition"])] = row["number"]
+        if row["stopped"]:
+            stopped.append({k: row[k] for k in ("stream", "partition", "stopped")})
+    clock = service.database.clock
+    until = await clock.fire_until(tx.connection)
+    definition = service.definition
+    due = [await timer.find_next_due(tx, until)]
+    if definition.next_due is not None:
+        due.append(await definition.next_due(tx))
+    known = [d for d in due if d is not None]
+    return {
+        "positions": positions,
+        "stopped": stopped,
+        "timers_due": await timer.count_due(tx, until),
+        "pending": dict(await definition.pending(tx)) if definition.pending else {},
+        "next_due": min(known) if known else None,
+        "clock": {"now": tx.now, "fire_until": until},
+    }
+
+
+async def _inbound(service: Service) -> dict[str, dict[str, int]]:
+    runner = service.consuming.inbound
+    if runner is None or runner.consumer is None:
+        raise Problem(503, "Not ready", "the inbound topic is not assigned yet")
+    places = [TopicPartition(INBOUND, p) for p in range(service.settings.partitions)]
+    ends = await runner.consumer.end_offsets(places)
+    async with service.database.read() as tx:
+        offsets = await inbound_places.list_places(tx)
+    return {
+        str(place.partition): {"position": offsets.get(place.partition, 0), "end": end}
+        for place, end in ends.items()
+    }
+
+
+class ClockMove(BaseModel):
+    """A later `now`, a later `fire_until`, or both."""
+
+    now: AwareDatetime | None = None
+    fire_until: AwareDatetime | None = None
+
+
+@router.get("/ops/clock")
+async def read_clock(request: Request) -> dict[str, datetime]:
+    """Return what time it is, and until when timers fire."""
+    database = service_of(request).database
+    async with database.read() as tx:
+        return {"now": tx.now, "fire_until": await database.clock.fire_until(tx.connection)}
+
+
+@router.post("/ops/clock")
+async def move_clock(request: Request, move: ClockMove) -> dict[str, datetime]:
+    """Move the simulated clock, forward only; refused where the clock is real."""
+    service = service_of(request)
+    if service.settings.clock != "simulated":
+        raise Problem(409, "The clock is real", "RAPPORT_CLOCK=simulated is needed to move it")
+    async with service.database.pool.acquire() as connection:
+        now = move.now or await service.database.clock.now(connection)
+        row = await connection.fetchrow(SET_CLOCK, now, move.fire_until)
+    service.leading.wake()
+    return dict(row)
+
+
+@router.get("/ops/events/{event_id}")
+async def tell_event(request: Request, event_id: UUID) -> dict[str, Any]:
+    """Tell an event's journey as this service's tables have it."""
+    service = service_of(request)
+    async with service.database.read() as tx:
+        return await journey.tell(tx.connection, service.definition.name, event_id)
+
+
+@router.get("/ops/applied")
+async def tell_applied(
+    request: Request, stream: str, partition: int, number: int
+) -> list[dict[str, Any]]:
+    """Tell this service's transactions over a number of an upstream stream."""
+    async with service_of(request).database.read() as tx:
+        return await journey.find_applied(tx.connection, stream, partition, number)
+
+
+@router.get("/ops/reconciliation")
+async def reconciliation(request: Request, *, full: bool = False) -> dict[str, Any]:
+    """Return this service's side of the reconciliation."""
+    service = service_of(request)
+    async with service.database.read() as tx:
+        return await reconcile.reconcile(
+            tx.connection, service.definition.name, service.settings.partitions, full=full
+        )
+
+
+@router.get("/ops/positions")
+async def list_positions(request: Request) -> list[dict[str, Any]]:
+    """Return the positions, stopped ones with their error."""
+    async with service_of(request).database.read() as tx:
+        return await reconcile.read_positions(tx.connection)
+
+
+class Resume(BaseModel):
+    """Which stopped partition to try at once; all of the stream when none is named."""
+
+    stream: str
+    partition: int | None = None
+
+
+@router.post("/ops/positions/resume")
+async def resume(request: Request, which: Resume) -> dict[str, Any]:
+    """Try a stopped partition's next event at once."""
+    async with service_of(request).database.pool.acquire() as connection:
+        rows = await connection.fetch(position.RESUME, which.stream, which.partition)
+    return {"stream": which.stream, "resumed": [row["partition"] for row in rows]}
