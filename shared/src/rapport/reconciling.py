@@ -95,7 +95,9 @@ async def reconcile(suite: Urls | OpsClient, *, full: bool = True) -> Reconcilia
     """Ask every service and compare; `full` also counts outbox rows and looks for gaps."""
     async with opened(suite) as client:
         answers = await client.get_all("/ops/reconciliation", full="true" if full else "false")
-    return compare([msgspec.convert(answer, Statement, strict=False) for answer in answers.values()])
+    return compare(
+        [msgspec.convert(answer, Statement, strict=False) for answer in answers.values()]
+    )
 
 
 def compare(statements: Iterable[Statement]) -> Reconciliation:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rapport.cli import clock, topics
+from rapport.cli import clock, events, migrate, parked, position, reconcile, rejected, topics
 from rapport.cli.addresses import resolve
 
 app = typer.Typer(
@@ -14,9 +14,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(clock.app, name="clock")
-app.add_typer(topics.app, name="topics")
+app.add_typer(events.app, name="events")
+app.add_typer(parked.app, name="parked")
+app.add_typer(rejected.app, name="rejected")
+app.command()(reconcile.reconcile)
 app.command()(clock.settle)
+app.add_typer(clock.app, name="clock")
+app.add_typer(position.app, name="position")
+app.add_typer(topics.app, name="topics")
+app.command()(migrate.migrate)
 
 
 @app.callback()
