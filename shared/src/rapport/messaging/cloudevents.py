@@ -68,17 +68,20 @@ def from_kafka(
         return _rejection(error, attributes)
 
 
-def from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> External | Rejection:
-    """Read a request in binary mode: attributes in `ce-*` headers, percent-encoded."""
-    attributes: dict[str, Any] = {}
+def from_http(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, trace: str | None = None
+) -> External | Rejection:
+    """Read a request in binary mode: attributes in `ce-*` headers, percent-encoded.
+
+    `trace` is the request's traceparent; an event that carries one of its own keeps it.
+    """
+    attributes: dict[str, Any] = {"traceparent": trace}
     try:
         content_type = None
         for raw_name, raw in headers:
             name = raw_name.decode("latin-1").lower()
             if name == "content-type":
                 content_type = _text(name, raw)
-            elif name == "traceparent":
-                attributes.setdefault(name, _text(name, raw))
             elif name.startswith("ce-"):
                 attributes[name.removeprefix("ce-")] = _text(name, unquote_to_bytes(raw))
         return _binary(attributes, content_type, body)

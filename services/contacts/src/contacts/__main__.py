@@ -1,0 +1,5 @@
+"""`python -m contacts`."""
+
+from contacts.app import main
+
+main()
