@@ -85,6 +85,7 @@ async def test_postgres_is_durable_and_sorts_the_same_everywhere(settings: Local
             "SELECT pg_encoding_to_char(encoding) AS encoding, datlocale AS locale"
             " FROM pg_database WHERE datname = current_database()"
         )
+        assert row
         assert dict(row) == {"encoding": "UTF8", "locale": "C.UTF-8"}
         await connection.close()
         owner = psutil.Process(infra.process("postgres").pid).uids().real
