@@ -117,7 +117,8 @@ def _raise_postgres() -> None:
 
 def _log_planted(log: Any) -> None:  # noqa: ANN401  structlog's own type
     log.info("contact_registered", given_name=NAME, email=EMAIL, phone=PHONE, address=STREET)
-    log.info(" ".join(("mail to", EMAIL, "failed, call", PHONE)))
+    sentence = f"mail to {EMAIL} failed, call {PHONE}"
+    log.info(sentence)
     log.info("contact_changed", contact={"familyName": NAME, "to_address": STREET, "version": 2})
     log.info("contacts_listed", found=[{"name": NAME}, f"mailto:{EMAIL}", (PHONE,)])
     log.info("record_rejected", value=NAME.encode(), headers=[("x", NAME)], error=b"raw " * 3)

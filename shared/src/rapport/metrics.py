@@ -34,6 +34,7 @@ class Distribution:
     __slots__ = ("buckets", "largest", "smallest", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
+        """Begin empty, with a bucket for each upper bound and one above them."""
         self.buckets = [0] * (len(bounds) + 1)
         self.sum = 0.0
         self.smallest = float("inf")
@@ -55,6 +56,7 @@ class Store:
     """All values of one process."""
 
     def __init__(self) -> None:
+        """Begin empty."""
         self.started_ns = time.time_ns()
         self.numbers: dict[Metric, dict[Labels, float]] = {}
         self.distributions: dict[Metric, dict[Labels, Distribution]] = {}

@@ -33,6 +33,7 @@ class StoreCollector(Collector):
     """Gives Prometheus' client the store's values."""
 
     def __init__(self, store: Store) -> None:
+        """Read this store whenever asked."""
         self._store = store
 
     def collect(self) -> Iterator[Family]:
@@ -81,6 +82,7 @@ class OtlpMetrics:
     """Pushes the store by OTLP/HTTP from a thread of its own, every `interval_seconds`."""
 
     def __init__(self, resource: Resource, interval_seconds: float) -> None:
+        """Start the thread."""
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415  heavy
             OTLPMetricExporter,
         )

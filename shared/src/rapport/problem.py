@@ -39,6 +39,7 @@ class Problem(Exception):  # noqa: N818  the standard's word
         type: str = "about:blank",  # noqa: A002  the standard's member
         errors: Sequence[Mapping[str, str]] = (),
     ) -> None:
+        """Take the members of the problem; `type` is a URI of its kind."""
         super().__init__(f"{status} {title}")
         self.status = status
         self.title = title

@@ -202,6 +202,7 @@ class Batch:
     """
 
     def __init__(self, stream: str, group: str, count: int, span: Span | None) -> None:
+        """Take the batch's span, None if it is not recorded; see `batch_span`."""
         self.span = span
         self._stream = stream
         self._group = group

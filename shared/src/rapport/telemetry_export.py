@@ -34,6 +34,7 @@ class Exporting:
     """Tracer providers, processor and exporters of one process."""
 
     def __init__(self, service: str, settings: TelemetrySettings) -> None:
+        """Start what the settings want."""
         resource = Resource.create(
             {
                 "service.name": settings.service_name or service,
@@ -98,6 +99,7 @@ class RedactingProcessor(SpanProcessor):
     """
 
     def __init__(self, inner: SpanProcessor) -> None:
+        """Pass clean spans to `inner`."""
         self._inner = inner
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:

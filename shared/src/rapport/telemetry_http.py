@@ -32,6 +32,7 @@ class TraceMiddleware:
     """
 
     def __init__(self, app: App) -> None:
+        """Wrap an ASGI application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

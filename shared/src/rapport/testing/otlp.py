@@ -51,6 +51,7 @@ class OtlpReceiver:
     """
 
     def __init__(self) -> None:
+        """Take a free port; nothing is received before it is entered."""
         self.spans: list[Span] = []
         self.metrics: list[Any] = []
         self.bodies: list[bytes] = []
