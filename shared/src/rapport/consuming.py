@@ -107,7 +107,8 @@ class Consuming:
         name = self.service.definition.name
         broker = build_broker(settings.kafka_bootstrap, f"rapport-{name}")
         for topic, runner in self.all_runners.items():
-            subscribe(broker, topic, f"rapport-{name}", runner, settings.instance)
+            group = f"rapport-{name}-{topic}"
+            subscribe(broker, topic, group, runner, settings.instance)
         return broker
 
     async def stop(self) -> None:

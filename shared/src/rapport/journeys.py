@@ -89,7 +89,7 @@ async def _look(client: OpsClient, hop: Hop) -> list[str]:
         if answer.get("parked"):
             hop.parked[service] = answer["parked"]
         caused += [_id_of(item) for item in answer.get("caused") or ()]
-    await _look_at_consumers(client, hop, answers)
+    await _look_at_consumers(client, hop)
     return caused
 
 
@@ -97,21 +97,20 @@ def _id_of(item: object) -> str:
     return str(item["event_id"] if isinstance(item, dict) else item)
 
 
-async def _look_at_consumers(client: OpsClient, hop: Hop, answers: dict[str, Any]) -> None:
-    """Ask again where the event has a place: consumers remember ranges of numbers, not ids."""
+async def _look_at_consumers(client: OpsClient, hop: Hop) -> None:
+    """Ask where the event has a place: consumers remember ranges of numbers, not ids."""
     place = hop.written or {}
     if place.get("number") is None:
         return
-    consumers = [service for service in answers if service != hop.service]
+    consumers = [service for service in client.services if service != hop.service]
     params = {
         "stream": stream_of(owner_of(hop.type)),
         "partition": str(place["partition"]),
         "number": str(place["number"]),
     }
-    path = f"/ops/events/{hop.id}"
-    found = await asyncio.gather(*(client.get(s, path, **params) for s in consumers))
+    found = await asyncio.gather(*(client.get(s, "/ops/applied", **params) for s in consumers))
     for service, response in zip(consumers, found, strict=True):
-        hop.applied[service] = msgspec.json.decode(response.content).get("consumed") or []
+        hop.applied[service] = msgspec.json.decode(response.content)
 
 
 def as_json(hop: Hop) -> Row:

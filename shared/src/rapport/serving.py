@@ -67,11 +67,13 @@ class Serving:
             )
             for app, port in servers
         ]
+        tasks = [asyncio.create_task(server.serve()) for server in running]
         try:
-            await asyncio.gather(*(server.serve() for server in running))
+            await asyncio.gather(*(asyncio.shield(task) for task in tasks))
         finally:
             for server in running:
                 server.should_exit = True
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def build_app(title: str, service: Service) -> FastAPI:

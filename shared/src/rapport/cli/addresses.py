@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +53,16 @@ def parse_urls(text: str) -> dict[str, str | list[str]]:
     return dict(found)
 
 
+def ops_urls(urls: Mapping[str, str]) -> Urls:
+    """Pick the ops ports out of a copy's addresses by port name, the first replica first."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for port, url in sorted(urls.items(), key=lambda item: (len(item[0]), item[0])):
+        service, *rest = port.split("-")
+        if service in SERVICES and rest[-1:] == ["ops"]:
+            found[service].append(url)
+    return dict(found)
+
+
 def from_state(name: str) -> Addresses:
     """Read the state file of an embedded copy; `name` is its name below `.rapport`, or a path."""
     given = Path(name)
@@ -60,13 +70,8 @@ def from_state(name: str) -> Addresses:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         urls: dict[str, str] = state["urls"]
-        ops: dict[str, Sequence[str]] = defaultdict(list)
-        for port, url in sorted(urls.items(), key=lambda item: len(item[0])):
-            service, *rest = port.split("-")
-            if service in SERVICES and rest[-1:] == ["ops"]:
-                ops[service] = [*ops[service], url]
         api = {service: urls[service] for service in SERVICES if service in urls}
-        return Addresses(dict(ops), api, state["databases"], state["kafka"])
+        return Addresses(ops_urls(urls), api, state["databases"], state["kafka"])
     except (OSError, ValueError, KeyError) as error:
         fail(f"no running copy is described by {path}: {error}")
 
