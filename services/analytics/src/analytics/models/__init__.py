@@ -1,0 +1,1 @@
+"""Statistical models. numpy and scipy are imported only in a subprocess, never by the service."""

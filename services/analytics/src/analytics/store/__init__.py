@@ -1,0 +1,1 @@
+"""All SQL of the analytics service; one function is one statement."""
