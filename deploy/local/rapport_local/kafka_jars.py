@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapport_local.errors import LocalRuntimeError, disk_errors
-from rapport_local.settings import LocalSettings
+from rapport_local.settings import LocalSettings, trust_certificates
 
 LOCK = Path(__file__).resolve().parents[1] / "kafka-jars.lock"
 ROOTS = ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
@@ -56,6 +56,11 @@ def read_lock() -> list[Jar]:
     return jars
 
 
+def is_fetched(settings: LocalSettings) -> bool:
+    """Tell whether the cache has every jar, checked or not."""
+    return all((settings.cache_folder / "jars" / jar.filename).exists() for jar in read_lock())
+
+
 def class_path(settings: LocalSettings) -> list[Path]:
     """Return the checked jars, fetching those that the cache lacks or holds damaged."""
     folder = settings.cache_folder / "jars"
@@ -78,6 +83,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch_all(jars: list[Jar], folder: Path, repository: str) -> None:
+    trust_certificates()
     part = Path(tempfile.mkdtemp(prefix="part-", dir=folder))
     try:
         with ThreadPoolExecutor(DOWNLOADS) as pool:
@@ -95,6 +101,7 @@ def _fetch_all(jars: list[Jar], folder: Path, repository: str) -> None:
 def _fetch(jar: Jar, folder: Path, part: Path, repository: str) -> None:
     from jgo.maven import MavenContext  # noqa: PLC0415 - slow to import, and rarely needed
     from requests import RequestException  # noqa: PLC0415 - the same
+    from requests.exceptions import SSLError  # noqa: PLC0415 - the same
 
     remotes = {"repository": repository} if repository else None
     maven = MavenContext(
@@ -102,20 +109,21 @@ def _fetch(jar: Jar, folder: Path, part: Path, repository: str) -> None:
     )
     try:
         path = maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
-    except (RequestException, RuntimeError) as error:
-        reason = (
-            "it is not in the repository"
-            if isinstance(error, RuntimeError)
-            else type(error).__name__
-        )
-        raise LocalRuntimeError(
-            f"could not fetch {jar.coordinate}, a part of Kafka: {reason}"
-        ) from error
+    except SSLError as error:
+        raise _not_fetched(jar, "the repository's certificate is not trusted") from error
+    except RequestException as error:
+        raise _not_fetched(jar, "the repository was not reached") from error
+    except RuntimeError as error:  # what jgo raises for any answer but success
+        raise _not_fetched(jar, "the repository does not have it") from error
     if _sha256(path) != jar.sha256:
         raise LocalRuntimeError(
             f"the fetched {jar.coordinate} is not the one whose hash is in {LOCK.name}"
         )
     path.replace(folder / jar.filename)
+
+
+def _not_fetched(jar: Jar, reason: str) -> LocalRuntimeError:
+    return LocalRuntimeError(f"could not fetch {jar.coordinate}, a part of Kafka: {reason}")
 
 
 def _write_lock() -> None:

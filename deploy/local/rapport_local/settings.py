@@ -47,3 +47,11 @@ class LocalSettings(BaseSettings):
 def inherited_environment() -> dict[str, str]:
     """Return the environment that every started process begins with: ours."""
     return dict(os.environ)
+
+
+def trust_certificates() -> None:
+    """Let `requests` trust the bundle that the user named for any other tool."""
+    bundles = (os.environ.get(name) for name in ("SSL_CERT_FILE", "PIP_CERT", "CURL_CA_BUNDLE"))
+    bundle = next((bundle for bundle in bundles if bundle), None)
+    if bundle:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", bundle)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rapport_local.infra import start_together
 from rapport_local.kafka import Kafka
+from rapport_local.kafka_jars import is_fetched
 from rapport_local.plan import Plan
 from rapport_local.postgres import Postgres
 from rapport_local.process import Process, Spec
@@ -35,6 +36,8 @@ class Suite:
     def start(self, changed: Callable[[], None]) -> None:
         """Start everything and wait until it is ready; `changed` hears when process ids change."""
         plan, shape = self._plan, self._shape
+        if not is_fetched(shape.settings):
+            shape.tell("fetching Kafka, 45 MB, this once")
         shape.tell("starting Postgres and Kafka")
         start_together(self.postgres, self._kafka)
         for service in shape.services:
