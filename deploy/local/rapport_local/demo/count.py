@@ -53,8 +53,8 @@ class Row:
 
     @property
     def refunded_on(self) -> date | None:
-        """The day of its refund, if it is one of those."""
-        if self.minor == 0 or self.number % 50:
+        """The day of its refund, if one is made up for it."""
+        if self.number % 50:
             return None
         return self.day if self.number % 500 == 0 else self.day + REFUND_DAYS * ONE_DAY
 
@@ -118,7 +118,9 @@ def count_customer(customer: int, rows: list[Row], until: date, *, refunds: bool
     seen = Seen([row for row in rows if row.day <= until], [], until)
     if refunds:
         days = [(row, row.refunded_on) for row in seen.rows]
-        seen.refunds = [row for row, day in days if day is not None and day <= until]
+        published = [row for row, day in days if day is not None and day <= until]
+        seen.refunds = [row for row in published if row.minor]
+        seen.total["refunds_of_nothing"] = len(published) - len(seen.refunds)
     seen.total["contacts"] = 1
     seen.total["consents"] = int(customer % 2 == 0)
     count_money(seen)
@@ -133,7 +135,7 @@ def count_money(seen: Seen) -> None:
     """Purchases and refunds, by number and by money."""
     seen.total["purchases"] = len(seen.rows)
     seen.total["refunds"] = len(seen.refunds)
-    seen.total["buyers"] = int(any(seen.kept(row) for row in seen.rows))
+    seen.total["purchasers"] = int(bool(seen.rows))
     seen.total["revenue_gross_minor"] = sum(row.minor for row in seen.rows)
     seen.total["refunded_minor"] = sum(row.minor for row in seen.refunds)
 
@@ -148,10 +150,11 @@ def count_points(seen: Seen) -> None:
         refunded = row in seen.refunds
         before_it_was_active = refunded and row.number % 500 == 0 and not at_once
         active = active_on <= seen.until
+        seen.total["earned"] += 1
         seen.total["pended"] += not at_once
         seen.total["awarded"] += active and not before_it_was_active
+        seen.total["activated"] += active and not before_it_was_active and not at_once
         seen.total["reversed"] += refunded
-        seen.total["reversed_pending"] += before_it_was_active
         if not refunded:
             state = "active" if active else "pending"
             seen.total[f"points_{state}"] += row.points
@@ -193,11 +196,16 @@ def count_segment(seen: Seen) -> None:
 
 
 def derive(total: Counter[str]) -> Counter[str]:
-    """Add what follows: messages, mails, and how many events each service publishes."""
+    """Add what follows: messages, the ledger, and how many events each service publishes."""
+    total["points"] = total["points_pending"] + total["points_active"]
     total["revenue_minor"] = total["revenue_gross_minor"] - total["refunded_minor"]
     total["messages_sent"] = total["thanks_sent"] + total["anniversary_sent"]
     total["messages_suppressed"] = total["thanks_too_old"] + total["anniversary_consent"]
+    # Each of these moves points from one account to another: a journal of two lines.
+    total["journals"] = total["earned"] + total["activated"] + total["reversed"]
+    total["ledger_lines"] = 2 * total["journals"]
     bought = total["purchases"] + total["refunds"]
+    total["external_events"] = total["contacts"] + bought + total["refunds_of_nothing"]
     points = total["pended"] + total["awarded"] + total["reversed"]
     total["events_contacts"] = (
         total["contacts"] + total["consents"] + bought + total["anniversaries"]
@@ -205,4 +213,6 @@ def derive(total: Counter[str]) -> Counter[str]:
     total["events_loyalty"] = total["contacts"] + points
     total["events_notifications"] = 2 * total["messages_sent"] + total["messages_suppressed"]
     total["events_analytics"] = bought + total["segment_entered"] + total["segment_exited"]
+    services = ("contacts", "loyalty", "notifications", "analytics")
+    total["events"] = sum(total[f"events_{service}"] for service in services)
     return total
