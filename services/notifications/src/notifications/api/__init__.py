@@ -1,0 +1,9 @@
+"""HTTP in and out: messages and why they were sent or not, categories, templates, totals."""
+
+from fastapi import APIRouter
+
+from notifications.api import category, message, template, totals
+
+router = APIRouter(prefix="/v1")
+for part in (message, category, template, totals):
+    router.include_router(part.router)

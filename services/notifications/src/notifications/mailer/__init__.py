@@ -1,0 +1,5 @@
+"""Hands queued messages to the mail server, never twice, and records what became of them."""
+
+from notifications.mailer.worker import run
+
+__all__ = ["run"]

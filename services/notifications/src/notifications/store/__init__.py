@@ -1,0 +1,1 @@
+"""The service's SQL, one noun per file; every function is one statement over arrays."""
