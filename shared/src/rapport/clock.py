@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncpg
+    from rapport.pgtypes import Connection
 
 NOW_SQL = "select now from rapport.clock"
 FIRE_UNTIL_SQL = "select fire_until from rapport.clock"
@@ -18,15 +18,15 @@ class Clock:
     def __init__(self, *, simulated: bool) -> None:
         self.simulated = simulated
 
-    async def now(self, connection: asyncpg.Connection) -> datetime:
+    async def now(self, connection: Connection) -> datetime:
         """Return the present instant, with offset UTC."""
         return await self._read(connection, NOW_SQL)
 
-    async def fire_until(self, connection: asyncpg.Connection) -> datetime:
+    async def fire_until(self, connection: Connection) -> datetime:
         """Return the instant up to which timers may fire."""
         return await self._read(connection, FIRE_UNTIL_SQL)
 
-    async def _read(self, connection: asyncpg.Connection, sql: str) -> datetime:
+    async def _read(self, connection: Connection, sql: str) -> datetime:
         if self.simulated:
             value: datetime | None = await connection.fetchval(sql)
             if value is not None:

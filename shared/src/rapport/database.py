@@ -14,10 +14,11 @@ from rapport.messaging import failure, outbox
 from rapport.messaging.transaction import ADD_KEYS, KeysMissingError, Tx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from uuid import UUID
 
     from rapport.clock import Clock
+    from rapport.pgtypes import Connection
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ SERVER_SETTINGS = {
 ATTEMPTS = 5
 
 
-async def prepare(connection: asyncpg.Connection) -> None:
+async def prepare(connection: Connection) -> None:
     """Set the JSON codec: `jsonb` columns are given and received as text or Python values."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_json_text, decoder=msgspec.json.decode
@@ -47,7 +48,7 @@ def _json_text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-async def connect(dsn: str, application: str = "rapport") -> asyncpg.Connection:
+async def connect(dsn: str, application: str = "rapport") -> Connection:
     """Open one connection with the house's time-outs."""
     settings = SERVER_SETTINGS | {"application_name": application}
     connection = await asyncpg.connect(dsn, server_settings=settings)
@@ -65,9 +66,7 @@ class Database:
         self.on_commit: Callable[[], None] = lambda: None
 
     @classmethod
-    async def open(
-        cls, dsn: str, clock: Clock, *, partitions: int = 6, size: int = 10
-    ) -> Database:
+    async def open(cls, dsn: str, clock: Clock, *, partitions: int = 6, size: int = 10) -> Database:
         """Open the pool; raises OSError or asyncpg.PostgresError when the server is away."""
         settings = SERVER_SETTINGS | {"application_name": "rapport"}
         pool = await asyncpg.create_pool(
@@ -116,7 +115,7 @@ class Database:
                 self.on_commit()
             return result
 
-    async def add_keys(self, ids: list[UUID]) -> None:
+    async def add_keys(self, ids: Sequence[UUID]) -> None:
         """Commit missing rows of `rapport.key` in a transaction of their own."""
         async with self.pool.acquire() as connection:
             await connection.execute(ADD_KEYS, ids)

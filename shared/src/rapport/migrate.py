@@ -12,6 +12,8 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rapport.pgtypes import Connection
+
 log = structlog.get_logger()
 
 CREATE_TABLE = """
@@ -58,7 +60,7 @@ async def migrate(dsn: str, service: str | None = None) -> list[str]:
     return applied
 
 
-async def _apply(connection: asyncpg.Connection, package: str, name: str, sql: str) -> bool:
+async def _apply(connection: Connection, package: str, name: str, sql: str) -> bool:
     checksum = sha256(sql.encode()).hexdigest()
     known = await connection.fetchval(
         "select checksum from public.schema_migration where package = $1 and name = $2",
@@ -81,7 +83,7 @@ async def _apply(connection: asyncpg.Connection, package: str, name: str, sql: s
     return True
 
 
-async def is_current(connection: asyncpg.Connection, service: str | None) -> bool:
+async def is_current(connection: Connection, service: str | None) -> bool:
     """Tell whether every migration that this code knows is applied."""
     if await connection.fetchval("select to_regclass('public.schema_migration')") is None:
         return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  FastAPI resolves annotations at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID  # noqa: TC003
+from uuid import UUID
 
 from aiokafka import TopicPartition
 from fastapi import APIRouter, Request, Response
@@ -16,6 +16,7 @@ from rapport.messaging import journey, position, reconcile, timer
 from rapport.metrics_export import CONTENT_TYPE, prometheus_text
 from rapport.migrate import is_current
 from rapport.ops_parked import router as parked_router
+from rapport.pgtypes import required
 from rapport.problem import Problem
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ async def move_clock(request: Request, move: ClockMove) -> dict[str, datetime]:
         now = move.now or await service.database.clock.now(connection)
         row = await connection.fetchrow(SET_CLOCK, now, move.fire_until)
     service.leading.wake()
-    return dict(row)
+    return dict(required(row))
 
 
 @router.get("/ops/events/{event_id}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any
-from uuid import UUID  # noqa: TC003  FastAPI resolves annotations at run time
+from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Request

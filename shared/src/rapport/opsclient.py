@@ -20,6 +20,7 @@ OPS_PORTS = {service: 9001 + index for index, service in enumerate(SERVICES)}
 DEFAULT_URLS: Urls = {service: f"http://127.0.0.1:{port}" for service, port in OPS_PORTS.items()}
 TIMEOUT_SECONDS = 10.0
 HTTP_ERROR = 400
+JSON = {"content-type": "application/json"}
 
 
 class UnreachableError(Exception):
@@ -93,7 +94,8 @@ class OpsClient:
 
     async def post(self, service: str, path: str, body: object = None) -> httpx.Response:
         """POST JSON to a service; raises UnreachableError and RefusedError."""
-        return await self._ask(service, "POST", path, content=msgspec.json.encode(body))
+        content = msgspec.json.encode(body)
+        return await self._ask(service, "POST", path, content=content, headers=JSON)
 
     async def get_all(self, path: str, **params: str) -> dict[str, Any]:
         """GET the same from every service at once; return each one's decoded JSON."""

@@ -220,6 +220,8 @@ class Batch:
         record's traceparent comes back. `root` begins a new trace linked to the record's: for
         redriven events, and external ones, which may bring no trace.
         """
+        if _state.tracer is None or not (root or is_sampled(record.trace)):
+            return record.trace
         parent = parsed(record.trace)
         tracer = self._tracer_for(parent, root=root)
         if tracer is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date  # noqa: TC003  msgspec resolves annotations at run time
+from datetime import date
 from typing import ClassVar
 
 from rapport.contracts.base import CurrencyCode, Event, Minor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
-from uuid import UUID  # noqa: TC003  msgspec resolves annotations at run time
+from uuid import UUID
 
 import msgspec
 

@@ -6,7 +6,7 @@ ignored, wrong ones are refused with the field's name. `customer` is the sender'
 
 from __future__ import annotations
 
-from datetime import date  # noqa: TC003  pydantic resolves annotations at run time
+from datetime import date
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 Number = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
 MAX_MINOR = 10**15
 
 
@@ -30,7 +31,7 @@ class ContactDetails(ExternalEvent):
 
     given_name: Name | None = None
     family_name: Name | None = None
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)] | None = None
+    email: Email | None = None
     phone: Annotated[str, StringConstraints(max_length=40)] | None = None
     birth_date: date | None = None
     language: Annotated[str, StringConstraints(max_length=35)] | None = None

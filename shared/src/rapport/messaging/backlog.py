@@ -12,7 +12,6 @@ from rapport.messaging.envelope import Envelope
 from rapport.messaging.position import Step, step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from aiokafka import ConsumerRecord
@@ -79,12 +78,13 @@ class Backlog:
         position = self.position
         segment = Segment(position, number=position.number, offset=position.kafka_offset)
         size = min(size, self.limit)
-        self.waits_for, before = None, self.waits_for
+        before = self.waits_for
+        self.waits_for = None
         for item in self.queue:
             if isinstance(item, Foreign):
                 segment.foreign.append(item)
                 segment.offset = max(segment.offset, item.record.offset + 1)
-            elif not self._take(item, segment, lambda e: gate.unmet(e, reached, own_stream)):
+            elif not self._take(item, segment, reached, own_stream):
                 break
             segment.taken += 1
             if len(segment.events) >= size or len(segment.foreign) >= size:
@@ -93,13 +93,12 @@ class Backlog:
             self.waits_since = time.monotonic()
         return segment
 
-    def _take(
-        self, item: Envelope, segment: Segment, unmet: Callable[[Envelope], Entry | None]
-    ) -> bool:
+    def _take(self, item: Envelope, segment: Segment, reached: Reached, own_stream: str) -> bool:
         match step(self.position.epoch, segment.number, item.epoch, item.number):
             case Step.APPLY:
-                self.waits_for = unmet(item)
-                if self.waits_for is not None:
+                unmet = gate.unmet(item, reached, own_stream)
+                if unmet is not None:
+                    self.waits_for = unmet
                     return False
                 segment.events.append(item)
                 segment.number = item.number

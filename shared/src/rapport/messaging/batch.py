@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rapport import telemetry
 from rapport.contracts.registry import EVENT_TYPES
 from rapport.messaging import outbox, parking, wave
 from rapport.messaging.delivery import Delivery
@@ -15,6 +16,7 @@ from rapport.messaging.failure import DecodingError
 from rapport.messaging.handler import finder_of, takes_several
 from rapport.messaging.parking import CAUSE_PARKED, CONTACT_PARKED, FAILED, Parked
 from rapport.messaging.transaction import ADD_KEYS, Tx
+from rapport.pgtypes import required
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rapport.messaging.backlog import Segment
     from rapport.messaging.envelope import Envelope
     from rapport.messaging.handler import Handler, Handlers
+    from rapport.pgtypes import Connection
 
 LOCK = """
 with positions as materialized (
@@ -68,11 +71,7 @@ moved as (
 )
 """
 MOVE_ARRAYS = 15
-FINISH = (
-    "with "
-    + MOVE % tuple(f"${n}" for n in range(2, 2 + MOVE_ARRAYS))
-    + " select 1"
-)
+FINISH = "with " + MOVE % tuple(f"${n}" for n in range(2, 2 + MOVE_ARRAYS)) + " select 1"
 FINISH_AND_PUBLISH = (
     "with "
     + MOVE % tuple(f"${n}" for n in range(16, 16 + MOVE_ARRAYS))
@@ -167,21 +166,26 @@ class Batch:
     attempts: Mapping[int, int] = field(default_factory=dict)
     extra: set[UUID] = field(default_factory=set)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    span: telemetry.Batch = field(init=False)
 
-    async def execute(self, connection: asyncpg.Connection) -> Outcome:
+    async def execute(self, connection: Connection) -> Outcome:
         """Apply and commit, starting again while keys are missing.
 
         Raises PositionMovedError, and whatever handlers and Postgres raise; then nothing
         happened.
         """
+        events = [e for segment in self.segments for e in segment.events]
         while True:
+            links = [e.trace for e in events] if telemetry.enabled() else []
             try:
-                return await self._once(connection)
+                with telemetry.batch_span(self.stream, self.worker, len(events), links) as span:
+                    return await self._once(connection, span)
             except StartAgainError as again:
                 self.extra |= again.ids
 
-    async def _once(self, connection: asyncpg.Connection) -> Outcome:
+    async def _once(self, connection: Connection, span: telemetry.Batch) -> Outcome:
         self.started = datetime.now(UTC)
+        self.span = span
         items = [Item(e, e.type) for segment in self.segments for e in segment.events]
         await connection.execute("begin")
         try:
@@ -193,7 +197,7 @@ class Batch:
             raise
         return outcome
 
-    async def _apply(self, connection: asyncpg.Connection, items: list[Item]) -> Outcome:
+    async def _apply(self, connection: Connection, items: list[Item]) -> Outcome:
         tx = Tx(connection, self.started)
         found = await self._find_further(items, tx)
         ids = {c for i in items if self._locks(i) for c in i.envelope.contacts}
@@ -233,11 +237,11 @@ class Batch:
         return found
 
     async def _lock(
-        self, connection: asyncpg.Connection, ids: set[UUID], items: list[Item]
+        self, connection: Connection, ids: set[UUID], items: list[Item]
     ) -> asyncpg.Record:
         ignored = [i for i in items if not self._locks(i)]
         causes = {i.envelope.cause_id for i in items if i.envelope.cause_id is not None}
-        row = await connection.fetchrow(
+        found = await connection.fetchrow(
             LOCK,
             self.stream,
             sorted(s.partition for s in self.segments),
@@ -245,6 +249,7 @@ class Batch:
             list({c for i in ignored for c in i.envelope.contacts}),
             list(causes),
         )
+        row = required(found)
         segments = sorted(self.segments, key=lambda s: s.partition)
         expected = [(s.position.epoch, s.position.number) for s in segments]
         numbers, epochs = row["numbers"] or (), row["epochs"] or ()
@@ -294,9 +299,7 @@ class Batch:
             causes.add(item.envelope.id)
         return parked, ready
 
-    async def _park(
-        self, connection: asyncpg.Connection, parked: list[Parked], before: set[UUID]
-    ) -> None:
+    async def _park(self, connection: Connection, parked: list[Parked], before: set[UUID]) -> None:
         """Check again, under a lock, that the causes are still parked: a redrive may be on it."""
         here = {p.event.id for p in parked}
         causes = {p.event.cause_id for p in parked if p.reason == CAUSE_PARKED} - here
@@ -311,6 +314,8 @@ class Batch:
         handled = [i for i in items if i.kind in self.decoders.handlers]
         for item in handled:
             item.delivery = self.decoders.decode(item)
+            if self.span.span is not None:
+                item.delivery.trace = self.span.process(item.envelope)
         waves = wave.cut(handled, self.decoders.several.__contains__)
         for cut in waves:
             for kind, members in cut.by_kind.items():
@@ -319,7 +324,7 @@ class Batch:
         return len(waves)
 
     async def _finish(
-        self, connection: asyncpg.Connection, tx: Tx, parked: list[Parked], waves: int
+        self, connection: Connection, tx: Tx, parked: list[Parked], waves: int
     ) -> Outcome:
         outcome = Outcome(len(tx.published), waves=waves)
         for p in parked:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-E = TypeVar("E", bound=Event, covariant=True)
+E = TypeVar("E", bound=Event)
 
 
 class Cause(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from asyncpg.pgproto.pgproto import UUID as FastUUID
+from asyncpg.pgproto import pgproto
 
 from rapport.contracts.base import owner_of
 
@@ -44,6 +44,7 @@ class Envelope:
     stream: str
     partition: int
     offset: int
+    timestamp: int
     epoch: int
     number: int
     id: UUID
@@ -104,15 +105,15 @@ def _read(record: ConsumerRecord, headers: dict[str, str]) -> Envelope:
         field = "ce_epoch"
         epoch = int(headers[field])
         field = "ce_id"
-        event_id = FastUUID(headers[field])
+        event_id = pgproto.UUID(headers[field])
         field = "ce_subject"
-        key = FastUUID(headers[field])
+        key = pgproto.UUID(headers[field])
         field = "ce_contacts"
         others = headers.get(field)
-        contacts = (key, *map(FastUUID, others.split(","))) if others else (key,)
+        contacts = (key, *map(pgproto.UUID, others.split(","))) if others else (key,)
         field = "ce_causationid"
         cause = headers.get(field)
-        cause_id = FastUUID(cause) if cause else None
+        cause_id = pgproto.UUID(cause) if cause else None
         field = "ce_causal"
         causal = headers.get(field, "")
         parse_entries(causal)
@@ -130,6 +131,7 @@ def _read(record: ConsumerRecord, headers: dict[str, str]) -> Envelope:
         record.topic,
         record.partition,
         record.offset,
+        record.timestamp,
         epoch,
         number,
         event_id,

@@ -7,7 +7,7 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from asyncpg.pgproto.pgproto import UUID as FastUUID
+from asyncpg.pgproto import pgproto
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -22,7 +22,7 @@ def derived_id(*parts: object) -> UUID:
     high, low = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
     high = (high & ~0xF000) | _VERSION_8
     low = (low & 0x3FFFFFFFFFFFFFFF) | _VARIANT
-    return FastUUID((high << 64 | low).to_bytes(16, "big"))
+    return pgproto.UUID((high << 64 | low).to_bytes(16, "big"))
 
 
 def drawn_id() -> UUID:
@@ -31,7 +31,7 @@ def drawn_id() -> UUID:
     value = (time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF) << 80 | random
     value = (value & ~(0xF << 76)) | 0x7 << 76
     value = (value & ~(0x3 << 62)) | 0x2 << 62
-    return FastUUID(value.to_bytes(16, "big"))
+    return pgproto.UUID(value.to_bytes(16, "big"))
 
 
 def key_hash(key: UUID) -> int:

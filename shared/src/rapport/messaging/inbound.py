@@ -201,9 +201,7 @@ class InboundRunner:
             if len(self.queues.get(partition, ())) <= self.queue_size // 2:
                 self._set_paused(partition, paused=False)
 
-    async def _accept(
-        self, records: Sequence[ConsumerRecord], internal: str | None = None
-    ) -> None:
+    async def _accept(self, records: Sequence[ConsumerRecord], internal: str | None = None) -> None:
         """Accept the records in one transaction; `internal` rejects them all for that reason."""
         parsed = [from_kafka(record.headers, record.value) for record in records]
         events = [p for p in parsed if isinstance(p, External)] if internal is None else []

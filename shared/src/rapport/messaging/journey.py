@@ -10,7 +10,7 @@ from rapport.messaging.numbering import Numbering
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import asyncpg
+    from rapport.pgtypes import Connection
 
 WRITTEN = """
 select event_id, key, hash, contacts, type, occurred_at, written_at, xid::text as xid, number,
@@ -37,7 +37,7 @@ order by committed_at
 """
 
 
-async def find_published(connection: asyncpg.Connection, event_id: UUID) -> dict[str, Any] | None:
+async def find_published(connection: Connection, event_id: UUID) -> dict[str, Any] | None:
     """Return where and when this service's own event was written and numbered, if it is its own.
 
     The number is the tick's base and the event's rank in it; null while no tick has it.
@@ -63,13 +63,13 @@ async def find_published(connection: asyncpg.Connection, event_id: UUID) -> dict
 
 
 async def find_applied(
-    connection: asyncpg.Connection, stream: str, partition: int, number: int
+    connection: Connection, stream: str, partition: int, number: int
 ) -> list[dict[str, Any]]:
     """Return this service's transactions over the event with this number."""
     return [dict(r) for r in await connection.fetch(APPLIED, stream, partition, number)]
 
 
-async def tell(connection: asyncpg.Connection, service: str, event_id: UUID) -> dict[str, Any]:
+async def tell(connection: Connection, service: str, event_id: UUID) -> dict[str, Any]:
     """Return what this service's tables say of an event."""
     accepted = await connection.fetchrow(ACCEPTED, event_id)
     return {

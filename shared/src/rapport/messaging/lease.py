@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import structlog
 
 if TYPE_CHECKING:
-    import asyncpg
+    from rapport.pgtypes import Connection
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class Lease:
         self.seconds = seconds
         self.token = 0
 
-    async def acquire(self, connection: asyncpg.Connection) -> None:
+    async def acquire(self, connection: Connection) -> None:
         """Wait until this process holds the lease."""
         seen: tuple[UUID, int, int] | None = None
         since = time.monotonic()
@@ -72,13 +72,13 @@ class Lease:
                 return
             await asyncio.sleep(min(0.5, self.seconds / 10))
 
-    async def _take(self, connection: asyncpg.Connection, token: int, beat: int) -> int | None:
+    async def _take(self, connection: Connection, token: int, beat: int) -> int | None:
         taken: int | None = await connection.fetchval(
             TAKE, NAME, self.holder, self.instance, token, beat
         )
         return taken
 
-    async def keep(self, connection: asyncpg.Connection) -> None:
+    async def keep(self, connection: Connection) -> None:
         """Renew until the lease is lost; raises LeaseLostError, or what the connection raises."""
         renewed = time.monotonic()
         while True:
@@ -89,12 +89,12 @@ class Lease:
                 raise LeaseLostError(msg)
             renewed = time.monotonic()
 
-    async def check(self, connection: asyncpg.Connection) -> None:
+    async def check(self, connection: Connection) -> None:
         """Lock the row inside the caller's transaction; raises LeaseLostError."""
         if await connection.fetchval(CHECK, NAME, self.holder, self.token) is None:
             msg = f"token {self.token} is no longer valid"
             raise LeaseLostError(msg)
 
-    async def release(self, connection: asyncpg.Connection) -> None:
+    async def release(self, connection: Connection) -> None:
         """Let another candidate take over at once."""
         await connection.execute(RELEASE, NAME, self.holder, self.token)

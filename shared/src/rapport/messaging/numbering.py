@@ -34,7 +34,7 @@ class Numbering:
         self.stream = stream
         self.tick = tick
         self.last = list(tick.before)
-        self._source = ("ce_source", f"/rapport/{stream.split('.')[0]}".encode())
+        self._source = ("ce_source", f"/rapport/{stream.split('.', maxsplit=1)[0]}".encode())
         self._epoch = ("ce_epoch", str(tick.epoch).encode())
 
     def take(self, row: Mapping[str, object]) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rapport import telemetry
+from rapport.contracts.base import owner_of, stream_of
 from rapport.messaging.ids import key_hash
 
 if TYPE_CHECKING:
@@ -89,9 +91,17 @@ def _row(event: Published, partitions: int, fresh: Mapping[int, str]) -> tuple[A
         event.type,
         event.occurred_at,
         event.body,
-        cause.trace,
+        _trace(event),
         cause.cause_id,
         cause_hash if cause.cause_key is not None else None,
         entry,
         several,
     )
+
+
+def _trace(event: Published) -> str | None:
+    """Return the creation context to be stored with the row; what it continues, when tracing."""
+    trace = event.cause.trace
+    if not telemetry.enabled():
+        return trace
+    return telemetry.create_span(stream_of(owner_of(event.type)), event.type, event.id, trace)

@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    import asyncpg
-
     from rapport.messaging.backlog import Foreign
     from rapport.messaging.envelope import Envelope
+    from rapport.pgtypes import Connection
 
 BREAKER_CONTACTS = 6
 BREAKER_SECONDS = 60
@@ -81,21 +80,20 @@ class Rejected(NamedTuple):
     source_id: str | None = None
 
 
-def encode_headers(headers: Sequence[tuple[str, bytes]]) -> str:
+def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Return headers as JSON, `[[name, base64], …]`: whatever their bytes are."""
     pairs = [
-        (name, base64.b64encode(raw).decode() if raw is not None else None)
-        for name, raw in headers
+        (name, None if raw is None else base64.b64encode(raw).decode()) for name, raw in headers
     ]
     return msgspec.json.encode(pairs).decode()
 
 
-def decode_headers(pairs: Sequence[Sequence[str]]) -> list[tuple[str, bytes]]:
+def decode_headers(pairs: Sequence[Sequence[str | None]]) -> list[tuple[str, bytes]]:
     """Undo `encode_headers`, from the decoded JSON."""
-    return [(name, base64.b64decode(raw) if raw is not None else b"") for name, raw in pairs]
+    return [(name or "", base64.b64decode(raw) if raw is not None else b"") for name, raw in pairs]
 
 
-async def park(connection: asyncpg.Connection, stream: str, parked: Sequence[Parked]) -> None:
+async def park(connection: Connection, stream: str, parked: Sequence[Parked]) -> None:
     """Write the events in arrival order and mark their contacts, whose keys are locked."""
     rows = [
         (
@@ -122,13 +120,13 @@ async def park(connection: asyncpg.Connection, stream: str, parked: Sequence[Par
     await connection.execute(PARK, stream, *arrays, contacts)
 
 
-async def trips_breaker(connection: asyncpg.Connection, stream: str, partition: int) -> bool:
+async def trips_breaker(connection: Connection, stream: str, partition: int) -> bool:
     """Tell whether so many contacts failed lately that the handler must be at fault."""
     contacts: int = await connection.fetchval(RECENTLY_FAILED, stream, partition, BREAKER_SECONDS)
     return contacts >= BREAKER_CONTACTS
 
 
-async def reject(connection: asyncpg.Connection, rejected: Sequence[Rejected]) -> None:
+async def reject(connection: Connection, rejected: Sequence[Rejected]) -> None:
     """Write records that are not ours or not valid; reading them again writes nothing new."""
     rows = [
         (

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import asyncpg
-
     from rapport.messaging.gate import Reached
+    from rapport.pgtypes import Connection
 
 
 class Step(enum.Enum):
@@ -71,14 +70,14 @@ returning partition
 """
 
 
-async def list_reached(connection: asyncpg.Connection) -> Reached:
+async def list_reached(connection: Connection) -> Reached:
     """Return every committed position of this service."""
     rows = await connection.fetch(LIST_POSITIONS)
     return {(r["stream"], r["partition"]): (r["epoch"], r["number"]) for r in rows}
 
 
 async def find_positions(
-    connection: asyncpg.Connection, stream: str, partitions: Sequence[int]
+    connection: Connection, stream: str, partitions: Sequence[int]
 ) -> dict[int, Position]:
     """Return the rows of these partitions; raises PositionsMissingError."""
     rows = await connection.fetch(FIND_POSITIONS, stream, list(partitions))
@@ -90,7 +89,7 @@ async def find_positions(
 
 
 async def init_positions(
-    connection: asyncpg.Connection, streams: Sequence[str], partitions: int, number: int = 0
+    connection: Connection, streams: Sequence[str], partitions: int, number: int = 0
 ) -> None:
     """Create missing rows at `number`, the last event that counts as applied."""
     await connection.execute(INIT_POSITIONS, list(streams), partitions, number)

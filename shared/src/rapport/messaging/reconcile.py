@@ -8,7 +8,7 @@ from rapport.contracts.registry import STREAMS
 from rapport.messaging.tick import FIRST_SNAPSHOT, NEW_ROWS, Snapshot
 
 if TYPE_CHECKING:
-    import asyncpg
+    from rapport.pgtypes import Connection
 
 LAST_TICK = "select number, epoch, after, snapshot from rapport.tick order by number desc limit 1"
 POSITIONS = """
@@ -24,13 +24,14 @@ select (hash % $1)::int as partition, count(*) as rows from rapport.outbox group
 ORDERED_GAPS = """
 select stream, partition, last_number + 1 as first, next - 1 as last from (
     select stream, partition, epoch, last_number,
-        lead(first_number) over (partition by stream, partition, epoch order by first_number) as next
+        lead(first_number) over (
+            partition by stream, partition, epoch order by first_number) as next
     from rapport.batch_log) steps
 where next is not null and next <> last_number + 1
 """
 
 
-async def read_produced(connection: asyncpg.Connection, partitions: int) -> dict[str, Any]:
+async def read_produced(connection: Connection, partitions: int) -> dict[str, Any]:
     """Return the last tick's numbers, and whether rows wait that no tick has numbered."""
     row = await connection.fetchrow(LAST_TICK)
     after = row["after"] if row else [0] * partitions
@@ -45,14 +46,14 @@ async def read_produced(connection: asyncpg.Connection, partitions: int) -> dict
     }
 
 
-async def read_positions(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+async def read_positions(connection: Connection) -> list[dict[str, Any]]:
     """Return this service's rows of `rapport.position` for internal streams."""
     rows = await connection.fetch(POSITIONS, list(STREAMS))
     return [dict(row) for row in rows]
 
 
 async def reconcile(
-    connection: asyncpg.Connection, service: str, partitions: int, *, full: bool
+    connection: Connection, service: str, partitions: int, *, full: bool
 ) -> dict[str, Any]:
     """Return this service's side of the reconciliation; `full` counts rows and looks for gaps."""
     produced = await read_produced(connection, partitions)
@@ -60,8 +61,8 @@ async def reconcile(
     for row in await read_positions(connection):
         positions.setdefault(row["stream"], {})[str(row["partition"])] = row["number"]
     parked: dict[str, dict[str, int]] = {}
-    for row in await connection.fetch(PARKED):
-        parked.setdefault(row["stream"], {})[str(row["partition"])] = row["events"]
+    for held in await connection.fetch(PARKED):
+        parked.setdefault(held["stream"], {})[str(held["partition"])] = held["events"]
     answer: dict[str, Any] = {
         "service": service,
         "stream": f"{service}.events.v1",
@@ -71,10 +72,10 @@ async def reconcile(
         "parked": parked,
     }
     if full:
-        rows = {r["partition"]: r["rows"] for r in await connection.fetch(OUTBOX_ROWS, partitions)}
+        counted = await connection.fetch(OUTBOX_ROWS, partitions)
+        rows = {r["partition"]: r["rows"] for r in counted}
         answer["outbox"] = {
-            p: {"rows": rows.get(int(p), 0), "numbered": n}
-            for p, n in produced["produced"].items()
+            p: {"rows": rows.get(int(p), 0), "numbered": n} for p, n in produced["produced"].items()
         }
         answer["gaps"] = [dict(row) for row in await connection.fetch(ORDERED_GAPS)]
     return answer

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from asyncpg.pgproto.pgproto import UUID as FastUUID
+from asyncpg.pgproto import pgproto
 
+from rapport import metrics, telemetry
 from rapport.messaging import outbox, wave
 from rapport.messaging.batch import Decoders, Item
 from rapport.messaging.envelope import Envelope
@@ -99,6 +100,7 @@ class Redrive:
                 raise
             msg = f"{type(error).__name__}: {error}"
             raise RedriveFailedError(msg[:500]) from error
+        metrics.count_redriven("applied", len(done.events))
         details = {"events": len(done.events), "contacts": done.contacts}
         await self._audit(actor, "redrive", contact, "applied", details)
         self.database.on_commit()
@@ -169,7 +171,7 @@ class Redrive:
                 done.changes = _differences(before, await self._snapshot(tx, closure))
                 raise _RolledBackError
             await outbox.write(tx, self.database.partitions)
-            remaining = await tx.fetchval(f"select exists ({LIST_IDS})", closure)  # noqa: S608
+            remaining = await tx.fetchval(f"select exists ({LIST_IDS})", closure)
         self.database.on_commit()
         return bool(remaining)
 
@@ -179,9 +181,15 @@ class Redrive:
             if row["type"] in self.decoders.handlers:
                 envelope = _envelope(row)
                 canonical = tuple(tx.locked.get(c, c) for c in envelope.contacts)
-                item = Item(envelope, envelope.type, canonical)
+                items.append(Item(envelope, envelope.type, canonical))
+        links = [item.envelope.trace for item in items]
+        with telemetry.batch_span("parked", "redrive", len(items), links) as span:
+            for item in items:
                 item.delivery = self.decoders.decode(item)
-                items.append(item)
+                item.delivery.trace = span.process(item.envelope, root=True)
+            await self._handle(items, tx)
+
+    async def _handle(self, items: Sequence[Item], tx: Tx) -> None:
         for cut in wave.cut(items, self.decoders.several.__contains__):
             for kind, members in cut.by_kind.items():
                 deliveries = [m.delivery for m in members if m.delivery is not None]
@@ -206,17 +214,18 @@ def _envelope(row: asyncpg.Record) -> Envelope:
     headers = decode_headers(row["headers"])
     text = {name: raw.decode() for name, raw in headers if name.startswith("ce_")}
     others = text.get("ce_contacts")
-    key = FastUUID(text["ce_subject"])
+    key = pgproto.UUID(text["ce_subject"])
     return Envelope(
         stream=row["stream"],
         partition=row["partition"],
         offset=row["kafka_offset"],
+        timestamp=int(row["parked_at"].timestamp() * 1000),
         epoch=row["epoch"],
         number=row["number"],
         id=row["event_id"],
         type=row["type"],
         key=key,
-        contacts=(key, *map(FastUUID, others.split(","))) if others else (key,),
+        contacts=(key, *map(pgproto.UUID, others.split(","))) if others else (key,),
         time=text["ce_time"],
         cause_id=row["cause_id"],
         causal=text.get("ce_causal", ""),

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from rapport import metrics, telemetry
 from rapport.database import connect
 from rapport.messaging import tail, tick
 from rapport.messaging.lease import LeaseLostError
 from rapport.messaging.numbering import Numbering
 from rapport.messaging.wire import Wire
+from rapport.pgtypes import required
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from rapport.messaging.lease import Lease
     from rapport.messaging.tick import Tick
+    from rapport.pgtypes import Connection
 
 log = structlog.get_logger()
 
@@ -99,12 +100,12 @@ class Relay:
             cutting.terminate()
             sending.terminate()
 
-    async def _read_mark(self, connection: asyncpg.Connection) -> None:
-        row = await connection.fetchrow(READ_MARK)
+    async def _read_mark(self, connection: Connection) -> None:
+        row = required(await connection.fetchrow(READ_MARK))
         self.acknowledged = list(row["acknowledged"]) or [0] * self.partitions
         self.sent = row["tick"]
 
-    async def _cut_ticks(self, connection: asyncpg.Connection, lease: Lease) -> None:
+    async def _cut_ticks(self, connection: Connection, lease: Lease) -> None:
         busy_until = 0.0
         while True:
             self.wake.clear()
@@ -120,7 +121,7 @@ class Relay:
             busy = time.monotonic() < busy_until
             await _wait(self.wake, BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS)
 
-    async def _send_ticks(self, connection: asyncpg.Connection) -> None:
+    async def _send_ticks(self, connection: Connection) -> None:
         while True:
             wire = Wire(self.bootstrap, self.stream, self.acknowledged)
             try:
@@ -142,7 +143,7 @@ class Relay:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _check_tail(self, connection: asyncpg.Connection) -> None:
+    async def _check_tail(self, connection: Connection) -> None:
         """Compare Kafka's last records with the ticks; start behind the highest that agrees."""
         found = await tail.read(self.bootstrap, self.stream, self.partitions)
         assert self.cut is not None  # noqa: S101  set before this task starts
@@ -150,7 +151,7 @@ class Relay:
         first = await connection.fetchval(tick.FIRST_LACKING, self.acknowledged)
         self.sent = self.cut.number if first is None else first - 1
 
-    async def _send_until_error(self, connection: asyncpg.Connection, wire: Wire) -> None:
+    async def _send_until_error(self, connection: Connection, wire: Wire) -> None:
         while True:
             self._news.clear()
             rows = await connection.fetch(tick.LIST, self.sent + 1)
@@ -163,14 +164,17 @@ class Relay:
             self._caught_up.set()
             await _wait(self._news, MARK_SECONDS)
 
-    async def _send_tick(self, connection: asyncpg.Connection, wire: Wire, cut: Tick) -> None:
+    async def _send_tick(self, connection: Connection, wire: Wire, cut: Tick) -> None:
         previous = await tick.snapshot_before(connection, cut)
         numbering = Numbering(self.stream, cut)
+        metrics.observe_tick_size(cut.size)
         async for rows in tick.list_rows(connection, previous, cut):
-            for row in rows:
-                record = numbering.record(row)
-                if record.number > self.acknowledged[record.partition]:
-                    await wire.add(*record)
+            links = [row["trace"] for row in rows] if telemetry.enabled() else []
+            with telemetry.send_span(self.stream, links, count=len(rows)):
+                for row in rows:
+                    record = numbering.record(row)
+                    if record.number > self.acknowledged[record.partition]:
+                        await wire.add(*record)
         if tuple(numbering.last) != cut.after:
             msg = f"tick {cut.number}: rows give {numbering.last}, it says {list(cut.after)}"
             raise tail.ForkError(msg)
@@ -178,7 +182,7 @@ class Relay:
         self.sent = cut.number
         await self._mark(connection, force=False)
 
-    async def _mark(self, connection: asyncpg.Connection, *, force: bool) -> None:
+    async def _mark(self, connection: Connection, *, force: bool) -> None:
         if force or time.monotonic() - self._marked >= MARK_SECONDS:
             self._marked = time.monotonic()
             await connection.execute(WRITE_MARK, self.sent, self.acknowledged)

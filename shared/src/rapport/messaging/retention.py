@@ -11,8 +11,7 @@ from rapport.database import connect
 from rapport.messaging.tick import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from rapport.pgtypes import Connection
 log = structlog.get_logger()
 
 DAYS_AHEAD = 16
@@ -44,7 +43,7 @@ async def run(dsn: str, retention_days: int) -> list[str]:
         await connection.execute("set transaction_timeout = 0; set lock_timeout = '200ms'")
         await connection.execute(f"select rapport.ensure_partitions({DAYS_AHEAD})")
         old = await connection.fetch(LIST_OLD, retention_days)
-        dropped = [row["name"] for row in old if await _drop(connection, row)]
+        dropped = [row["name"] for row in old if await _drop(connection, *row)]
         await connection.execute(OLD_TICKS, retention_days)
     finally:
         await connection.close()
@@ -53,13 +52,14 @@ async def run(dsn: str, retention_days: int) -> list[str]:
     return dropped
 
 
-async def _drop(connection: asyncpg.Connection, row: Sequence[str]) -> bool:
-    name, parent = row
+async def _drop(connection: Connection, name: str, parent: str) -> bool:
     if parent == "outbox" and not await _is_sent(connection, name):
         log.error("partition_not_sent", name=name, next_action="check the relay")
         return False
     try:
-        await connection.execute(f"alter table rapport.{parent} detach partition {name} concurrently")
+        await connection.execute(
+            f"alter table rapport.{parent} detach partition {name} concurrently"
+        )
         await connection.execute(f"drop table {name}")
     except (asyncpg.LockNotAvailableError, asyncpg.ObjectNotInPrerequisiteStateError) as error:
         log.info("partition_busy", name=name, error=str(error))
@@ -67,7 +67,7 @@ async def _drop(connection: asyncpg.Connection, row: Sequence[str]) -> bool:
     return True
 
 
-async def _is_sent(connection: asyncpg.Connection, name: str) -> bool:
+async def _is_sent(connection: Connection, name: str) -> bool:
     last = await connection.fetchval(f"select max(xid)::text from {name}")  # noqa: S608  catalogue
     if last is None:
         return True
@@ -77,5 +77,3 @@ async def _is_sent(connection: asyncpg.Connection, name: str) -> bool:
         return False
     snapshot = Snapshot.parse(text)
     return int(last) < min([snapshot.xmax, *snapshot.running])
-
-

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import TopicPartition
 
+from rapport import metrics, telemetry
 from rapport.database import connect
 from rapport.messaging import failure, position
 from rapport.messaging.backlog import Backlog, Foreign
@@ -25,13 +26,13 @@ from rapport.messaging.failure import BatchDeadlineError, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import asyncpg
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
     from rapport.clock import Clock
     from rapport.messaging.backlog import Segment
     from rapport.messaging.batch import Decoders, Outcome
     from rapport.messaging.gate import Reached
+    from rapport.pgtypes import Connection
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class Runner:
         self.on_applied: Callable[[], None] = lambda: None
         self.last_loop = time.monotonic()
         self._isolated: set[int] = set()
-        self._connection: asyncpg.Connection | None = None
+        self._connection: Connection | None = None
         self._wake = asyncio.Event()
         self._busy = asyncio.Lock()
         self._stopping = False
@@ -98,16 +99,23 @@ class Runner:
 
     def enqueue(self, records: Iterable[ConsumerRecord]) -> None:
         """Queue raw records; those of a partition without a position yet are read again later."""
+        traces: list[str | None] = []
         for record in records:
             backlog = self.backlogs.get(record.partition)
             if backlog is None:
                 continue
             try:
-                backlog.queue.append(parse(record))
+                envelope = parse(record)
             except ForeignRecordError as error:
                 backlog.queue.append(Foreign(record, error.reason, error.field))
+            else:
+                backlog.queue.append(envelope)
+                traces.append(envelope.trace)
             if len(backlog.queue) >= self.settings.queue_size * PAUSE_ABOVE:
                 self._pause(record.partition, backlog)
+        if telemetry.enabled():
+            with telemetry.poll_span(self.stream, traces, count=len(traces)):
+                pass
         self._wake.set()
 
     async def revoke(self, partitions: Sequence[int]) -> None:
@@ -157,7 +165,7 @@ class Runner:
         async with self._busy:
             await self._commit(force=True)
 
-    async def _connected(self) -> asyncpg.Connection:
+    async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self.settings.dsn, f"rapport-{self.stream}")
         return self._connection
@@ -167,7 +175,7 @@ class Runner:
             self._connection.terminate()
             self._connection = None
 
-    async def _locate(self, connection: asyncpg.Connection) -> None:
+    async def _locate(self, connection: Connection) -> None:
         """Read the positions of newly assigned partitions and seek to their offsets."""
         new = sorted(self.assigned - self.backlogs.keys())
         if not new or self.consumer is None:
@@ -182,7 +190,7 @@ class Runner:
             self.consumer.seek(place, row.kafka_offset)
             self.backlogs[partition] = Backlog(row, limit=self.settings.batch_size)
 
-    async def _step(self, connection: asyncpg.Connection) -> bool:
+    async def _step(self, connection: Connection) -> bool:
         """Carry out one transaction if something is ready; tell whether anything moved."""
         async with self._busy:
             segments = self._assemble()
@@ -221,16 +229,29 @@ class Runner:
             self.backlogs[first] = self.backlogs.pop(first)
         return segments
 
-    async def _attempt(self, connection: asyncpg.Connection, segments: list[Segment]) -> None:
+    async def _attempt(self, connection: Connection, segments: list[Segment]) -> None:
         batch = self._batch(segments)
+        started = time.monotonic()
         try:
             outcome = await self._execute(connection, batch)
         except PositionMovedError:
             await self._adopt_positions(connection)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  classified there
             await self._failed(connection, segments, error)
         else:
             self._succeeded(segments, outcome)
+            self._measure(segments, outcome, time.monotonic() - started)
+
+    def _measure(self, segments: list[Segment], outcome: Outcome, seconds: float) -> None:
+        events = sum(len(s.events) for s in segments)
+        metrics.observe_batch(self.stream, seconds, events, outcome.waves)
+        now = time.time()
+        for s in segments:
+            ages = [now - e.timestamp / 1000 for e in s.events]
+            metrics.observe_effect_durations(self.stream, s.partition, ages)
+            metrics.count_consumed(self.stream, s.partition, len(s.events) + s.skipped)
+        for partition, parked in outcome.parked.items():
+            metrics.count_parked(self.stream, partition, parked)
 
     def _batch(self, segments: list[Segment]) -> Batch:
         return Batch(
@@ -243,7 +264,7 @@ class Runner:
             attempts={s.partition: self.backlogs[s.partition].attempts for s in segments},
         )
 
-    async def _execute(self, connection: asyncpg.Connection, batch: Batch) -> Outcome:
+    async def _execute(self, connection: Connection, batch: Batch) -> Outcome:
         try:
             async with asyncio.timeout(BATCH_DEADLINE_SECONDS):
                 return await batch.execute(connection)
@@ -273,7 +294,7 @@ class Runner:
             self.on_published()
         self.on_applied()
 
-    async def _adopt_positions(self, connection: asyncpg.Connection) -> None:
+    async def _adopt_positions(self, connection: Connection) -> None:
         """Another replica moved on: take its positions; numbers decide about what is queued."""
         found = await position.find_positions(connection, self.stream, list(self.backlogs))
         for partition, row in found.items():
@@ -281,7 +302,7 @@ class Runner:
         self.reached.update(await position.list_reached(connection))
 
     async def _failed(
-        self, connection: asyncpg.Connection, segments: list[Segment], error: Exception
+        self, connection: Connection, segments: list[Segment], error: Exception
     ) -> None:
         verdict = failure.classify(error)
         state = getattr(error, "sqlstate", None)
@@ -320,7 +341,7 @@ class Runner:
         backlog.suspect = max(backlog.suspect, segment.number)
 
     async def _failed_alone(
-        self, connection: asyncpg.Connection, segment: Segment, verdict: Verdict, error: Exception
+        self, connection: Connection, segment: Segment, verdict: Verdict, error: Exception
     ) -> None:
         backlog = self.backlogs[segment.partition]
         backlog.first_failed = backlog.first_failed or datetime.now(UTC)
@@ -334,9 +355,7 @@ class Runner:
         else:
             await self._park(connection, segment, error)
 
-    async def _park(
-        self, connection: asyncpg.Connection, segment: Segment, error: Exception
-    ) -> None:
+    async def _park(self, connection: Connection, segment: Segment, error: Exception) -> None:
         backlog = self.backlogs[segment.partition]
         event = segment.events[0]
         batch = self._batch([segment])
@@ -365,7 +384,7 @@ class Runner:
     def _back_off(self, backlog: Backlog, most: float) -> None:
         backlog.postpone(min(most, max(0.1, backlog.delay * 2)))
 
-    async def _pause_loop(self, connection: asyncpg.Connection) -> None:
+    async def _pause_loop(self, connection: Connection) -> None:
         """Wait for records; look at the positions again while something waits for its cause."""
         self._wake.clear()
         waiting = any(b.waits_for for b in self.backlogs.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -11,10 +11,10 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from faststream.kafka.subscriber.usecase import BatchSubscriber
-
-    from rapport.messaging.runner import Runner
 
 BATCH_TIMEOUT_MS = 10
 MAX_RECORDS = 500
@@ -22,10 +22,23 @@ SESSION_TIMEOUT_MS = 10_000
 REBALANCE_TIMEOUT_MS = 60_000
 
 
+class Reader(Protocol):
+    """What a subscriber feeds: a stream's runner, or the inbound one."""
+
+    def enqueue(self, records: Iterable[Any]) -> None:
+        """Queue raw records."""
+
+    async def revoke(self, partitions: Sequence[int]) -> None:
+        """Forget partitions after the running transaction."""
+
+    def assign(self, consumer: AIOKafkaConsumer, partitions: Sequence[int]) -> None:
+        """Take over partitions."""
+
+
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Passes assignments on; no I/O here, a listener that fails is only logged by aiokafka."""
 
-    def __init__(self, runner: Any) -> None:  # noqa: ANN401  runners of streams and of inbound
+    def __init__(self, runner: Reader) -> None:
         self.runner = runner
         self.subscriber: BatchSubscriber | None = None
 
@@ -75,7 +88,7 @@ def build_broker(bootstrap: str, client_id: str) -> KafkaBroker:
 
 
 def subscribe(
-    broker: KafkaBroker, topic: str, group: str, runner: Runner | Any, instance: str | None
+    broker: KafkaBroker, topic: str, group: str, runner: Reader, instance: str | None
 ) -> BatchSubscriber:
     """Register a batch subscriber whose handler only queues records."""
     listener = Listener(runner)

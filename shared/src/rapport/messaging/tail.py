@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    import asyncpg
-
     from rapport.messaging.tick import Tick
+    from rapport.pgtypes import Connection
 
 DEADLINE_SECONDS = 15.0
 WINDOWS = (50, 1_000, 20_000)
@@ -89,7 +88,7 @@ async def _last_of(
 
 
 async def compare(
-    connection: asyncpg.Connection, cut: Tick, acknowledged: Sequence[int], found: dict[int, Last]
+    connection: Connection, cut: Tick, acknowledged: Sequence[int], found: dict[int, Last]
 ) -> list[int]:
     """Return the number up to which each partition agrees; raises ForkError.
 
@@ -116,7 +115,7 @@ async def compare(
     return agreed
 
 
-async def _id_of(connection: asyncpg.Connection, partition: int, number: int) -> UUID | None:
+async def _id_of(connection: Connection, partition: int, number: int) -> UUID | None:
     """Return the event that the outbox has under this number; none when retention removed it."""
     row = await connection.fetchrow(tick.CONTAINING, partition + 1, number)
     if row is None:

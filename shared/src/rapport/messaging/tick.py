@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rapport.pgtypes import required
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     import asyncpg
 
     from rapport.messaging.lease import Lease
+    from rapport.pgtypes import Connection
 
 FIRST_SNAPSHOT = "3:3:"
 CHUNK = 2_000
@@ -127,13 +130,13 @@ class Tick:
         return cls(0, first, system_identifier, timeline, 1, partitions, nothing, nothing)
 
 
-async def read_cluster(connection: asyncpg.Connection) -> tuple[str, int]:
+async def read_cluster(connection: Connection) -> tuple[str, int]:
     """Return the cluster's system identifier and timeline; an ordinary role may ask."""
-    row = await connection.fetchrow(CLUSTER)
+    row = required(await connection.fetchrow(CLUSTER))
     return row["system_identifier"], row["timeline"]
 
 
-async def find_last(connection: asyncpg.Connection, partitions: int) -> Tick:
+async def find_last(connection: Connection, partitions: int) -> Tick:
     """Return the last tick, or tick zero; raises TickRefusedError for another cluster's."""
     system_identifier, timeline = await read_cluster(connection)
     row = await connection.fetchrow(LAST)
@@ -152,7 +155,7 @@ async def find_last(connection: asyncpg.Connection, partitions: int) -> Tick:
     return tick
 
 
-async def cut(connection: asyncpg.Connection, lease: Lease, last: Tick) -> Tick | None:
+async def cut(connection: Connection, lease: Lease, last: Tick) -> Tick | None:
     """Cut the tick after `last` if there are rows for it: lock the lease, then take the snapshot.
 
     Raises LeaseLostError, and TickRefusedError when the snapshot went backwards.
@@ -196,7 +199,7 @@ def ranges(previous: Snapshot, current: Snapshot) -> tuple[str, str, list[str], 
 
 
 async def list_rows(
-    connection: asyncpg.Connection, previous: Snapshot, tick: Tick
+    connection: Connection, previous: Snapshot, tick: Tick
 ) -> AsyncIterator[Sequence[Any]]:
     """Yield the tick's rows in identity order, in chunks; large ticks through a cursor."""
     bounds = ranges(previous, tick.snapshot)
@@ -210,7 +213,7 @@ async def list_rows(
             yield rows
 
 
-async def snapshot_before(connection: asyncpg.Connection, tick: Tick) -> Snapshot:
+async def snapshot_before(connection: Connection, tick: Tick) -> Snapshot:
     """Return the snapshot of the tick's predecessor."""
     row = await connection.fetchrow(FIND, tick.number - 1)
     return Snapshot.parse(row["snapshot"] if row else FIRST_SNAPSHOT)

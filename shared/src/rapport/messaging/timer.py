@@ -117,7 +117,7 @@ class Timers:
         except Exception as error:  # noqa: BLE001  it is tried again
             delay = min(BACKOFF_MAX_SECONDS, self._failing.get(row["id"], (0.0, 0.1))[1] * 2)
             self._failing[row["id"]] = (time.monotonic() + delay, delay)
-            log.error(
+            log.error(  # noqa: TRY400  the trace may hold row values
                 "timer_failed",
                 timer_id=row["id"],
                 contact_id=str(row["contact_id"]),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rapport.contracts.base import Event
     from rapport.messaging.delivery import Cause
+    from rapport.pgtypes import Connection
 
 MAX_BODY_BYTES = 512 * 1024
 
@@ -67,7 +68,7 @@ class Tx:
     `now` is the injected clock's time, fixed for the whole transaction.
     """
 
-    def __init__(self, connection: asyncpg.Connection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection = connection
         self.now = now
         self.locked: dict[UUID, UUID] = {}
@@ -76,7 +77,7 @@ class Tx:
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """Run one statement, return its rows."""
-        return await self.connection.fetch(sql, *args)  # type: ignore[no-any-return]  # stubs
+        return await self.connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """Run one statement, return its first row."""

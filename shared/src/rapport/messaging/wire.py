@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from rapport import metrics
+
 if TYPE_CHECKING:
     from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -84,6 +86,7 @@ class Wire:
         if pending is not None:
             number, future = pending
             await asyncio.wait_for(asyncio.shield(future), DEADLINE_SECONDS)
+            metrics.count_sent(self.stream, partition, number - self.acknowledged[partition])
             self.acknowledged[partition] = number
 
     async def close(self) -> None:
