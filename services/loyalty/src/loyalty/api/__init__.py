@@ -1,0 +1,10 @@
+"""The public API: members, the programme, totals."""
+
+from fastapi import APIRouter
+
+from loyalty.api import members, programme, totals
+
+router = APIRouter(prefix="/v1")
+router.include_router(members.router)
+router.include_router(programme.router)
+router.include_router(totals.router)

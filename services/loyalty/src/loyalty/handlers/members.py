@@ -1,0 +1,38 @@
+"""Who is in the programme."""
+
+from collections.abc import Sequence
+
+from loyalty import store
+from rapport.contracts.contacts import ContactMerged, ContactRegistered
+from rapport.contracts.loyalty import MemberEnrolled
+from rapport.messaging.delivery import Delivery
+from rapport.messaging.handler import several_per_contact
+from rapport.messaging.transaction import Tx
+
+
+@several_per_contact
+async def enrol_members(contacts: Sequence[Delivery[ContactRegistered]], tx: Tx) -> None:
+    """Make every registered contact a member, provisional ones too."""
+    first = {d.contact_id: d for d in reversed(contacts)}
+    enrolled = await store.add_members(tx, {key: d.time for key, d in first.items()})
+    for contact_id, delivery in first.items():
+        if contact_id in enrolled:
+            event = MemberEnrolled(contact_id=contact_id, enrolled_at=delivery.time)
+            tx.publish(event, cause=delivery)
+
+
+async def join_members(merges: Sequence[Delivery[ContactMerged]], tx: Tx) -> None:
+    """Move the loser's lots and debt to the survivor.
+
+    The merge comes on both keys; behind the survivor's record lie both pasts, so that one moves
+    the state, and the loser's does nothing.
+    """
+    for merge in merges:
+        event = merge.event
+        if merge.cause_key == event.loser_id:
+            continue
+        await store.add_members(tx, {event.survivor_id: merge.time})
+        books = await store.list_books(tx, [event.loser_id, event.survivor_id])
+        books[event.survivor_id].join(books[event.loser_id], merge.id)
+        await store.save_books(tx, books.values())
+        await store.add_merge(tx, event.loser_id, event.survivor_id)

@@ -1,0 +1,81 @@
+"""Refunds take points back."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from loyalty import store
+from loyalty.domain.book import Refund, Reversal
+from loyalty.domain.programme import in_force
+from rapport.contracts.contacts import PurchaseRefunded
+from rapport.contracts.loyalty import PointsReversed
+from rapport.messaging.delivery import Cause, Delivery
+from rapport.messaging.handler import several_per_contact
+from rapport.messaging.transaction import Timer, Tx
+
+ALARM_AFTER = timedelta(days=7)
+
+
+@several_per_contact
+async def reverse_points(refunds: Sequence[Delivery[PurchaseRefunded]], tx: Tx) -> None:
+    """Claw what refunded lines had earned; a refund before its purchase waits for it in a row."""
+    causes = {d.event.refund_id: d for d in reversed(refunds)}
+    seen = [_refund(d) for d in reversed(causes.values())]
+    new = await store.add_refunds(tx, seen)
+    known = await store.list_earned(tx, {r.purchase_id for r in seen})
+    await _let_wait([r for r in seen if r.refund_id in new and r.purchase_id not in known], tx)
+    due = [r for r in seen if r.refund_id in new and r.purchase_id in known]
+    if not due:
+        return
+    programmes = await store.list_programmes(tx)
+    books = await store.list_books(tx, {r.contact_id for r in due}, {r.purchase_id for r in due})
+    owners = {lot.purchase_id: key for key, book in books.items() for lot in book.lots}
+    for refund in due:
+        if owners.get(refund.purchase_id, refund.contact_id) != refund.contact_id:
+            raise ForeignPurchaseError(refund)
+        book = books[refund.contact_id]
+        reversal = book.claw(refund, in_force(programmes, refund.occurred_at).shortfall)
+        publish_reversal(refund, reversal, causes[refund.refund_id], tx)
+    await store.save_books(tx, books.values())
+
+
+class ForeignPurchaseError(Exception):
+    """A refund names a purchase whose points belong to another member."""
+
+    def __init__(self, refund: Refund) -> None:
+        """Name both."""
+        super().__init__(f"purchase {refund.purchase_id} is not one of {refund.contact_id}")
+
+
+def publish_reversal(refund: Refund, reversal: Reversal, cause: Cause, tx: Tx) -> None:
+    """Say where points were taken from; nothing is said when none were."""
+    if reversal.points:
+        event = PointsReversed(
+            contact_id=refund.contact_id,
+            purchase_id=refund.purchase_id,
+            refund_id=refund.refund_id,
+            from_pending=reversal.from_pending,
+            from_active=reversal.from_active,
+            to_debt=reversal.to_debt,
+        )
+        tx.publish(event, cause=cause)
+
+
+async def _let_wait(refunds: Sequence[Refund], tx: Tx) -> None:
+    if refunds:
+        await store.add_waiting_refunds(tx, refunds)
+        due_at = tx.now + ALARM_AFTER
+        await tx.schedule(
+            [Timer("waiting-refund", str(r.refund_id), r.contact_id, due_at) for r in refunds]
+        )
+
+
+def _refund(delivery: Delivery[PurchaseRefunded]) -> Refund:
+    event = delivery.event
+    return Refund(
+        event.refund_id,
+        event.purchase_id,
+        delivery.contact_id,
+        delivery.id,
+        event.occurred_at,
+        event.lines,
+    )

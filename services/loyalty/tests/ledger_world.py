@@ -1,0 +1,187 @@
+"""A member's world for the tests: what happens, in an order of choice, to the real handlers."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from loyalty.handlers import HANDLERS, TIMERS
+from rapport.contracts.base import Event
+from rapport.contracts.contacts import (
+    ContactMerged,
+    ContactRegistered,
+    PurchaseLine,
+    PurchaseRecorded,
+    PurchaseRefunded,
+    RefundedLine,
+)
+from rapport.messaging.delivery import Delivery, TimerDue
+from rapport.messaging.ids import derived_id
+from rapport.messaging.transaction import ADD_KEYS, Published, Tx
+from rapport.testing import deliver
+
+SPEND = """
+with spent as (
+    select nextval('ledger_id') as journal_id, id, contact_id, least(remaining, greatest(0,
+        $2 - (sum(remaining) over (order by active_from, id) - remaining)))::bigint as points
+    from lot where contact_id = $1 and active and remaining > 0
+), lots as (
+    update lot l set remaining = remaining - s.points from spent s
+    where l.id = s.id and s.points > 0
+), journals as (
+    insert into journal (id, contact_id, source_event, rule, leg, booked_at)
+    select journal_id, contact_id, $3, 'spend', 'redeem ' || row_number() over (order by id),
+        $4::timestamptz
+    from spent where points > 0
+), lines as (
+    insert into journal_line (journal_id, account, contact_id, lot_id, points)
+    select journal_id, 'active', contact_id, id, -points from spent where points > 0
+    union all
+    select journal_id, 'redeemed', null, id, points from spent where points > 0
+)
+select coalesce(sum(points), 0)::bigint from spent
+"""
+
+
+def contact(number: int) -> UUID:
+    """Name a contact."""
+    return derived_id("contact", number)
+
+
+def registered(number: int, at: datetime) -> Delivery[Event]:
+    """Make a registration."""
+    return deliver(ContactRegistered(contact_id=contact(number), registered_at=at), time=at)
+
+
+def purchase(
+    name: str, member: int, at: datetime, *lines: int, excluded: Sequence[int] = ()
+) -> Delivery[Event]:
+    """Make a purchase with lines of these nets."""
+    event = PurchaseRecorded(
+        contact_id=contact(member),
+        purchase_id=derived_id("purchase", name),
+        source="till",
+        order=name,
+        occurred_at=at,
+        currency="USD",
+        lines=tuple(
+            PurchaseLine(line=str(n), sku="s", quantity=1, net_minor=net, excluded=n in excluded)
+            for n, net in enumerate(lines)
+        ),
+    )
+    return deliver(event, event_id=derived_id("event", name), time=at)
+
+
+def refund(
+    name: str, member: int, at: datetime, lines: dict[int, int], number: int = 0
+) -> Delivery[Event]:
+    """Make a refund of so much net by line."""
+    event = PurchaseRefunded(
+        contact_id=contact(member),
+        refund_id=derived_id("refund", name, number),
+        purchase_id=derived_id("purchase", name),
+        source="till",
+        order=name,
+        occurred_at=at,
+        currency="USD",
+        lines=tuple(RefundedLine(line=str(n), net_minor=net) for n, net in lines.items()),
+    )
+    return deliver(event, event_id=derived_id("refund event", name, number), time=at)
+
+
+def merged(loser: int, survivor: int, at: datetime) -> list[Delivery[Event]]:
+    """Make both records of a merge as they arrive: the loser's first, both canonical."""
+    event = ContactMerged(
+        contact_id=contact(survivor), loser_id=contact(loser), survivor_id=contact(survivor)
+    )
+    return [
+        Delivery(
+            derived_id("merge", loser, survivor, key),
+            event.type,
+            contact(survivor),
+            key,
+            at,
+            event,
+        )
+        for key in (contact(loser), contact(survivor))
+    ]
+
+
+@dataclass
+class World:
+    """Runs batches as the runner does, but within the caller's transaction; keeps what they say."""
+
+    connection: asyncpg.Connection
+    now: datetime
+    published: list[Published] = field(default_factory=list)
+    spends: int = 0
+
+    async def deliver(self, *deliveries: Delivery[Any]) -> list[Published]:
+        """Apply one batch: runs of the same type go to their handler as one list."""
+        tx = await self._begin({d.contact_id for d in deliveries})
+        run: list[Delivery[Any]] = []
+        for delivery in [*deliveries, None]:
+            if run and (delivery is None or delivery.type != run[0].type):
+                await HANDLERS[type(run[0].event)](run, tx)
+                run = []
+            if delivery is not None:
+                run.append(delivery)
+        self.published += tx.published
+        return tx.published
+
+    async def advance(self, now: datetime) -> list[Published]:
+        """Move the clock and fire what is due, at most one timer a contact in a list."""
+        self.now = max(now, self.now)
+        said: list[Published] = []
+        while due := await self._take_due():
+            by_kind = defaultdict(list)
+            for timer in due:
+                by_kind[timer.kind].append(timer)
+            for kind, timers in by_kind.items():
+                tx = await self._begin({t.contact_id for t in timers})
+                await TIMERS[kind](timers, tx)
+                said += tx.published
+        self.published += said
+        return said
+
+    async def spend(self, member: int, points: int) -> int:
+        """Spend up to so many active points of a member; return how many were accepted."""
+        self.spends += 1
+        source = derived_id("spend", self.spends)
+        accepted: int = await self.connection.fetchval(
+            SPEND, contact(member), points, source, self.now
+        )
+        return accepted
+
+    async def balance(self, member: int) -> dict[str, int]:
+        """Read a member's balance from the journal's lines alone."""
+        rows = await self.connection.fetch(
+            "select account, sum(points)::bigint from journal_line where contact_id = $1"
+            " group by account",
+            contact(member),
+        )
+        found = {"pending": 0, "active": 0, "debt": 0} | dict(rows)
+        return found | {"debt": -found["debt"]}
+
+    async def _begin(self, contacts: set[UUID]) -> Tx:
+        await self.connection.execute(ADD_KEYS, sorted(contacts))
+        tx = Tx(self.connection, self.now)
+        await tx.lock_keys(contacts)
+        return tx
+
+    async def _take_due(self) -> list[TimerDue]:
+        rows = await self.connection.fetch(
+            """
+            delete from rapport.timer where id in (
+                select distinct on (contact_id) id from rapport.timer where due_at <= $1
+                order by contact_id, due_at, id)
+            returning kind, key, contact_id, due_at, payload, id
+            """,
+            self.now,
+        )
+        rows = sorted(rows, key=lambda row: (row["due_at"], row["id"]))
+        return [TimerDue(*tuple(row)[:5]) for row in rows]
