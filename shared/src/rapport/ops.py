@@ -28,9 +28,10 @@ router.include_router(parked_router)
 
 DEAD_SECONDS = 45.0
 SET_CLOCK = """
-insert into rapport.clock (now, fire_until) values ($1, coalesce($2, $1))
+insert into rapport.clock (now, fire_until)
+values ($1::timestamptz, coalesce($2::timestamptz, $1::timestamptz))
 on conflict (singleton) do update set now = greatest(clock.now, excluded.now),
-    fire_until = greatest(clock.fire_until, coalesce($2, clock.fire_until))
+    fire_until = greatest(clock.fire_until, coalesce($2::timestamptz, clock.fire_until))
 returning now, fire_until
 """
 
