@@ -43,7 +43,7 @@ class Serving:
             log.warning("listening_beyond_loopback", bind=settings.bind, authentication="none")
         name = service.definition.name
         self.public = build_app(f"Rapport {name}", service)
-        self.public.include_router(service.definition.router, prefix="/v1")
+        self.public.include_router(service.definition.router)
         self.ops = build_app(f"Rapport {name} operations", service)
         self.ops.include_router(ops_router)
 
