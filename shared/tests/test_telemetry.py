@@ -305,7 +305,11 @@ async def test_without_a_collector_a_request_still_carries_its_trace_on() -> Non
 def test_a_dead_collector_neither_breaks_nor_slows(
     monkeypatch: pytest.MonkeyPatch, *, listening: bool
 ) -> None:
-    """One that refuses connections, and one that accepts them and never answers."""
+    """One that refuses connections, and one that accepts them and never answers.
+
+    Waiting for either would take the exporter's time-out, 10 s; the bound leaves room for a busy
+    machine.
+    """
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listening:
@@ -317,7 +321,7 @@ def test_a_dead_collector_neither_breaks_nor_slows(
         begun = time.monotonic()
         for _ in range(5_000):
             telemetry.create_span(STREAM, TYPE, uuid4(), None)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 8
         begun = time.monotonic()
         telemetry.shutdown(0.5)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 8
