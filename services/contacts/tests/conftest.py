@@ -114,7 +114,9 @@ class Door:
 
     def events(self) -> Sequence[str]:
         """Return the types published so far, shortened."""
-        return [p.type.removeprefix("rapport.contacts.").removesuffix(".v1") for p in self.published]
+        return [
+            p.type.removeprefix("rapport.contacts.").removesuffix(".v1") for p in self.published
+        ]
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@ async def remember_purchases(
             ),
         )
         event_id = work.publish(event, timer)
-        published.append((contact_id, day, event_id, [str(p.id) for p, _ in found]))
+        published.append(
+            anniversary_store.Celebration(contact_id, day, event_id, [p.id for p, _ in found])
+        )
         for _, on in found:
             work.remember(contact_id, observed(on, day.year + 1), local)
     if published:
