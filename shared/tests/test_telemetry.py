@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from opentelemetry import trace
 
-from rapport import telemetry, traceparent
+from rapport import problem, telemetry, traceparent
 from rapport import telemetry_names as names
 from rapport.telemetry_http import TraceMiddleware
 from rapport.testing.otlp import OtlpReceiver, Span
@@ -259,12 +259,12 @@ def _app() -> FastAPI:
     async def broken() -> None:
         raise ValueError(PLANTED[1])
 
-    app.add_middleware(TraceMiddleware)
+    problem.install(app)
     return app
 
 
 def _client() -> AsyncClient:
-    transport = ASGITransport(_app(), raise_app_exceptions=False)
+    transport = ASGITransport(TraceMiddleware(_app()), raise_app_exceptions=False)
     return AsyncClient(transport=transport, base_url="http://service")
 
 
@@ -272,7 +272,7 @@ async def test_a_request_continues_the_callers_trace(receiver: OtlpReceiver) -> 
     async with _client() as client:
         path = f"/v1/contacts/{PLANTED[1]}?email={PLANTED[1]}"
         answer = await client.get(path, headers={"traceparent": SAMPLED})
-        await client.get("/v1/broken")
+        broken = await client.get("/v1/broken")
         await client.get("/nowhere")
     created = telemetry.create_span(STREAM, TYPE, uuid4(), answer.json()["trace"])
     assert created
@@ -288,7 +288,10 @@ async def test_a_request_continues_the_callers_trace(receiver: OtlpReceiver) -> 
         "http.response.status_code": 200,
         "url.scheme": "http",
     }
-    assert spans["GET /v1/broken"].error
+    failed = spans["GET /v1/broken"]
+    assert failed.error
+    assert failed.attributes["http.response.status_code"] == 500
+    assert broken.json()["detail"] == f"Trace {failed.trace_id}"
     assert spans["GET"].attributes["http.response.status_code"] == 404
     assert _planted_in(receiver) == []
 

@@ -27,6 +27,9 @@ _SERVER_ERROR = 500
 class TraceMiddleware:
     """ASGI middleware. The span's name is method and route template, never the path itself.
 
+    Wrap the whole application, `TraceMiddleware(app)`: what `add_middleware` adds lies within
+    Starlette's own answer to unknown exceptions, which then has no trace.
+
     With tracing off, an incoming traceparent is still `telemetry.current_traceparent()`, so that
     events carry it on.
     """
