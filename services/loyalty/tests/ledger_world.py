@@ -170,7 +170,8 @@ class World:
     async def _begin(self, contacts: set[UUID]) -> Tx:
         await self.connection.execute(ADD_KEYS, sorted(contacts))
         tx = Tx(self.connection, self.now)
-        await tx.lock_keys(contacts)
+        locked = await tx.lock_keys(contacts)
+        assert contacts <= locked.keys()
         return tx
 
     async def _take_due(self) -> list[TimerDue]:

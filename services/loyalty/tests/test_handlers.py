@@ -231,9 +231,6 @@ async def test_merge_moves_lots_and_debt_and_timers_follow(world: World) -> None
         await world.deliver(record)
     assert await world.balance(2) == points()
     assert await world.balance(1) == points(pending=5, active=3)
-    await world.connection.execute(
-        "update rapport.key set survivor = $1 where id = $2", contact(1), contact(2)
-    )
     found = await world.advance(MONDAY + WINDOW)
     assert [event.key for event in found] == [contact(1)]
     assert await world.balance(1) == points(active=8)

@@ -11,7 +11,6 @@ import msgspec
 
 from loyalty.domain.programme import Programme, in_force
 from rapport.contracts.contacts import PurchaseLine, PurchaseRecorded
-from rapport.messaging.delivery import Delivery
 
 MINOR_PER_UNIT = 100
 
@@ -43,17 +42,21 @@ class Credit:
         return self.expires_at is not None and self.expires_at <= now
 
 
-def credit_for(purchase: Delivery[PurchaseRecorded], programmes: Sequence[Programme]) -> Credit:
-    """Judge a purchase by the programme's version in force when it occurred."""
-    event = purchase.event
-    programme = in_force(programmes, event.occurred_at)
-    shares = shares_of(event.lines, programme.points_per_unit)
-    active_from = active_after(event.occurred_at, programme)
+def credit_for(
+    purchase: PurchaseRecorded,
+    contact_id: UUID,
+    event_id: UUID,
+    programmes: Sequence[Programme],
+) -> Credit:
+    """Judge a purchase of a member by the programme's version in force when it occurred."""
+    programme = in_force(programmes, purchase.occurred_at)
+    shares = shares_of(purchase.lines, programme.points_per_unit)
+    active_from = active_after(purchase.occurred_at, programme)
     return Credit(
-        event.purchase_id,
-        purchase.contact_id,
-        purchase.id,
-        event.occurred_at,
+        purchase.purchase_id,
+        contact_id,
+        event_id,
+        purchase.occurred_at,
         programme.version,
         sum(share.points for share in shares),
         shares,

@@ -22,13 +22,14 @@ async def enrol_members(contacts: Sequence[Delivery[ContactRegistered]], tx: Tx)
 
 
 async def join_members(merges: Sequence[Delivery[ContactMerged]], tx: Tx) -> None:
-    """Move the loser's lots and debt to the survivor.
+    """Make the loser another name of the survivor, and move its lots and debt there.
 
-    The merge comes on both keys; behind the survivor's record lie both pasts, so that one moves
-    the state, and the loser's does nothing.
+    The merge comes on both keys. The loser's record, which is the first, only sets the alias;
+    behind the survivor's lie both pasts, so that one moves the state.
     """
     for merge in merges:
         event = merge.event
+        await store.set_alias(tx, event.loser_id, event.survivor_id)
         if merge.cause_key == event.loser_id:
             continue
         await store.add_members(tx, {event.survivor_id: merge.time})

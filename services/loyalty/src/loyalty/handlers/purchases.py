@@ -44,7 +44,9 @@ async def award_points(purchases: Sequence[Delivery[PurchaseRecorded]], tx: Tx) 
     """
     causes = {d.event.purchase_id: d for d in reversed(purchases)}
     programmes = await store.list_programmes(tx)
-    credits_ = [credit_for(d, programmes) for d in reversed(causes.values())]
+    credits_ = [
+        credit_for(d.event, d.contact_id, d.id, programmes) for d in reversed(causes.values())
+    ]
     batch = Batch(credits_, causes, programmes)
     lapsed = {c.contact_id for c in credits_ if c.lapsed(tx.now)}
     odd = lapsed | await _credit_usual(batch.of(lapsed, others=True), tx)

@@ -2,7 +2,14 @@
 
 from loyalty.store.book import draw_ids, list_books, save_books
 from loyalty.store.credit import AddedCredits, add_credits, add_earnings
-from loyalty.store.member import Member, add_members, add_merge, find_member, list_aliases
+from loyalty.store.member import (
+    Member,
+    add_members,
+    add_merge,
+    find_member,
+    list_aliases,
+    set_alias,
+)
 from loyalty.store.programme import add_programme, list_programmes
 from loyalty.store.refund import (
     add_refunds,
@@ -36,5 +43,6 @@ __all__ = [
     "list_programmes",
     "list_waiting",
     "save_books",
+    "set_alias",
     "take_waiting_refunds",
 ]

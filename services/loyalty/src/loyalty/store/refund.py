@@ -70,8 +70,9 @@ async def take_waiting_refunds(tx: Tx, purchase_ids: Iterable[UUID]) -> dict[UUI
         list(set(purchase_ids)),
     )
     waiting = defaultdict(list)
-    for *head, lines in rows:
-        refund = Refund(*head, lines=msgspec.convert(lines, tuple[RefundedLine, ...]))
+    for row in rows:
+        lines = msgspec.convert(row["lines"], tuple[RefundedLine, ...])
+        refund = Refund(**dict(row) | {"lines": lines})
         waiting[refund.purchase_id].append(refund)
     return waiting
 
