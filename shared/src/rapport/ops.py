@@ -16,7 +16,6 @@ from rapport.messaging import journey, position, reconcile, timer
 from rapport.metrics_export import CONTENT_TYPE, prometheus_text
 from rapport.migrate import is_current
 from rapport.ops_parked import router as parked_router
-from rapport.pgtypes import required
 from rapport.problem import Problem
 
 if TYPE_CHECKING:
@@ -158,10 +157,13 @@ async def move_clock(request: Request, move: ClockMove) -> dict[str, datetime]:
     if service.settings.clock != "simulated":
         raise Problem(409, "The clock is real", "RAPPORT_CLOCK=simulated is needed to move it")
     async with service.database.pool.acquire() as connection:
-        now = move.now or await service.database.clock.now(connection)
-        row = await connection.fetchrow(SET_CLOCK, now, move.fire_until)
+        if move.now is not None:
+            await connection.execute(START_CLOCK, move.now)
+        row = await connection.fetchrow(SET_CLOCK, move.now, move.fire_until)
+    if row is None:
+        raise Problem(409, "The clock was not started", "`now` has to be given first")
     service.leading.wake()
-    return dict(required(row))
+    return dict(row)
 
 
 @router.get("/ops/events/{event_id}")
