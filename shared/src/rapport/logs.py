@@ -115,6 +115,7 @@ def _give_trace(line: MutableMapping[str, Any], context: SpanContext) -> None:
 
 def split_access(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Give uvicorn's access records fields, without the client's address and the query."""
+    line.pop("color_message", None)  # uvicorn says it twice
     arguments = line.pop("positional_args", None)
     record = line.get("_record")
     if not isinstance(record, logging.LogRecord) or record.name != "uvicorn.access":
