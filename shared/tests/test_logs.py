@@ -80,6 +80,11 @@ def test_libraries_write_the_same_lines(lines: Lines, library: str) -> None:
     assert (line["level"], line["service"]) == ("warning", "loyalty")
 
 
+def test_uvicorns_coloured_copy_is_dropped(lines: Lines) -> None:
+    logging.getLogger("uvicorn.error").info("up", extra={"color_message": "\x1b[1mup"})
+    assert "color_message" not in lines()[0]
+
+
 def test_a_logger_set_up_later_is_adopted(lines: Lines) -> None:
     late = logging.getLogger("faststream.access.kafka")
     late.addHandler(logging.StreamHandler(sys.stderr))

@@ -59,7 +59,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         pass_foreign_args=True,
-        foreign_pre_chain=[split_access, *shared],
+        foreign_pre_chain=[*shared, split_access],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             redact,
