@@ -26,11 +26,11 @@ router = APIRouter()
 router.include_router(parked_router)
 
 DEAD_SECONDS = 45.0
+START_CLOCK = """
+insert into rapport.clock (now, fire_until) values ($1, $1) on conflict do nothing
+"""
 SET_CLOCK = """
-insert into rapport.clock (now, fire_until)
-values ($1::timestamptz, coalesce($2::timestamptz, $1::timestamptz))
-on conflict (singleton) do update set now = greatest(clock.now, excluded.now),
-    fire_until = greatest(clock.fire_until, coalesce($2::timestamptz, clock.fire_until))
+update rapport.clock set now = greatest(now, $1), fire_until = greatest(fire_until, $2)
 returning now, fire_until
 """
 
