@@ -20,6 +20,7 @@ OPS_PORTS = {service: 9001 + index for index, service in enumerate(SERVICES)}
 DEFAULT_URLS: Urls = {service: f"http://127.0.0.1:{port}" for service, port in OPS_PORTS.items()}
 TIMEOUT_SECONDS = 10.0
 HTTP_ERROR = 400
+SERVER_ERROR = 500
 JSON = {"content-type": "application/json"}
 
 
@@ -33,13 +34,21 @@ class UnreachableError(Exception):
 
 
 class RefusedError(Exception):
-    """A service answered with an error; `status` is the HTTP status, the text says why."""
+    """A service answered with an error; `status` is the HTTP status, the text says why.
+
+    From 500 on it may pass: the service, its database or Kafka is being started again.
+    """
 
     def __init__(self, service: str, response: httpx.Response) -> None:
         """Take the reason from the problem details."""
         super().__init__(f"{service}: {_reason(response)}")
         self.service = service
         self.status = response.status_code
+
+    @property
+    def may_pass(self) -> bool:
+        """Tell whether asking again makes sense."""
+        return self.status >= SERVER_ERROR
 
 
 def _reason(response: httpx.Response) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rapport.contracts.base import stream_of
-from rapport.opsclient import OpsClient, UnreachableError, Urls, opened
+from rapport.opsclient import OpsClient, RefusedError, UnreachableError, Urls, opened
 
 AGAIN_SECONDS = 0.015
 BUSY_SECONDS = 0.2
@@ -154,7 +154,8 @@ async def settle(suite: Urls | OpsClient, deadline_seconds: float = DEADLINE_SEC
 async def _look(client: OpsClient) -> tuple[Standings, list[tuple[str, int]]]:
     try:
         standings = await read_standings(client)
-    except UnreachableError as error:
+    except (UnreachableError, RefusedError) as error:
+        _raise_lasting(error)
         return {}, [(str(error), BUSY_BACKLOG + 1)]
     stopped = [f"{s.service}: stopped: {part}" for s in standings.values() for part in s.stopped]
     if stopped:
@@ -162,12 +163,18 @@ async def _look(client: OpsClient) -> tuple[Standings, list[tuple[str, int]]]:
     return standings, list_open(standings)
 
 
+def _raise_lasting(error: UnreachableError | RefusedError) -> None:
+    """Raise a refusal again that asking once more would not change."""
+    if isinstance(error, RefusedError) and not error.may_pass:
+        raise error
+
+
 async def set_clock(
     suite: Urls | OpsClient, now: datetime, deadline_seconds: float = DEADLINE_SECONDS
 ) -> None:
     """Set every service's simulated clock, and then, when all have it, let timers fire until then.
 
-    A service that does not answer is asked again until the deadline.
+    A service that does not answer, or not yet, is asked again until the deadline.
     """
     async with opened(suite) as client:
         for name in ("now", "fire_until"):
@@ -180,7 +187,8 @@ async def _insist(ask: Callable[[], Awaitable[T]], deadline_seconds: float) -> T
     while True:
         try:
             return await ask()
-        except UnreachableError:
+        except (UnreachableError, RefusedError) as error:
+            _raise_lasting(error)
             if time.monotonic() > until:
                 raise
         await asyncio.sleep(BUSY_SECONDS)
