@@ -56,7 +56,7 @@ class Serving:
         running = [
             Server(
                 uvicorn.Config(
-                    app,
+                    TraceMiddleware(app),
                     host=settings.bind,
                     port=port,
                     log_config=None,
@@ -77,9 +77,8 @@ class Serving:
 
 
 def build_app(title: str, service: Service) -> FastAPI:
-    """Return an application with the house's error answers and tracing."""
+    """Return an application with the house's error answers."""
     app = FastAPI(title=title, version="1", docs_url="/docs", redoc_url=None)
     app.state.service = service
     problem.install(app)
-    app.add_middleware(TraceMiddleware)
     return app

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from aiokafka import TopicPartition
 
+from rapport import metrics, telemetry
 from rapport.contracts.registry import INBOUND
 from rapport.messaging import failure, parking
 from rapport.messaging.cloudevents import from_kafka
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+GROUP = "rapport-contacts-inbound"
 IDLE_SECONDS = 0.25
 RETRY_MAX_SECONDS = 60.0
 ALONE_ATTEMPTS = 3
@@ -208,7 +211,14 @@ class InboundRunner:
 
         async def body(tx: Tx) -> None:
             await self._lock(tx, records)
-            outcomes = iter(await self.accept(events, tx) if events else ())
+            links = [event.trace for event in events]
+            with telemetry.batch_span(INBOUND, GROUP, len(events), links) as span:
+                traced = (
+                    _traced(records, parsed, span)
+                    if telemetry.enabled() and internal is None
+                    else events
+                )
+                outcomes = iter(await self.accept(traced, tx) if traced else ())
             rejected = []
             for record, item in zip(records, parsed, strict=True):
                 source, event_id = _key_of(item)
@@ -222,6 +232,7 @@ class InboundRunner:
                 if reason is not None:
                     rejected.append(Rejected(record, reason, field, source, event_id))
             await parking.reject(tx.connection, rejected)
+            metrics.count_rejected(len(rejected))
             await self._move(tx, records)
 
         await self.database.transact(body)
@@ -286,6 +297,31 @@ class InboundRunner:
         else:
             self.consumer.resume(place)
             self._paused.discard(partition)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """An external event as telemetry sees it."""
+
+    id: str
+    type: str
+    partition: int
+    offset: int
+    trace: str | None
+
+
+def _traced(
+    records: Sequence[ConsumerRecord], parsed: Sequence[object], span: telemetry.Batch
+) -> list[External]:
+    """Give each event the context of its own span: the sender's trace goes on, or one begins."""
+    traced = []
+    for record, event in zip(records, parsed, strict=True):
+        if isinstance(event, External):
+            place = (record.partition, record.offset)
+            arrival = _Arrival(event.id, event.type, *place, event.trace)
+            trace = span.process(arrival, root=event.trace is None)
+            traced.append(replace(event, trace=trace))
+    return traced
 
 
 def _key_of(item: Any) -> tuple[str | None, str | None]:  # noqa: ANN401  External or Rejection
