@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
+
+from rapport import database
+from rapport.migrate import migrate
+from rapport.pgtypes import Connection
 from rapport_local.folder import CopyFolder
 from rapport_local.ports import choose
 from rapport_local.postgres import Postgres
 from rapport_local.settings import LocalSettings
+from services.contacts.tests.door import NOW, Door
 
-from contacts.handlers.inbound import accept
-from contacts.handlers.work import PROGRAMME_ZONE
-from rapport import database
-from rapport.messaging.inbox import External, Outcome
-from rapport.messaging.transaction import ADD_KEYS, KeysMissingError, Published, Tx
-from rapport.migrate import migrate
-
-NOW = datetime(1998, 1, 1, 11, tzinfo=UTC)
 SOURCES = {"cdnow": "cdnow", "till-1": "shop", "till-2": "shop"}
 
 
@@ -61,7 +55,7 @@ async def template(server: Postgres) -> str:
 
 
 @pytest.fixture
-async def connection(template: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(template: str) -> AsyncIterator[Connection]:
     """A connection within a transaction that is rolled back."""
     opened = await database.connect(template)
     transaction = opened.transaction()
@@ -71,61 +65,31 @@ async def connection(template: str) -> AsyncIterator[asyncpg.Connection]:
     await opened.close()
 
 
-@pytest.fixture
-def own_database(template: str, server: Postgres) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def committed(template: str, server: Postgres) -> str:
     """A copy of the template for tests that commit."""
     assert template
-    name = f"contacts_{secrets.token_hex(4)}"
-    server.query(f'create database "{name}" template contacts')
-    yield server.dsn(name)
-    server.drop_database(name)
-
-
-@dataclass
-class Door:
-    """Calls handlers as the core does: adds missing keys, then runs the body again."""
-
-    connection: asyncpg.Connection
-    now: datetime = NOW
-    published: list[Published] = field(default_factory=list)
-
-    async def run(self, body: Callable[[Tx], Any]) -> Any:
-        """Run a body as a transaction would."""
-        while True:
-            try:
-                async with self.connection.transaction():
-                    tx = Tx(self.connection, self.now)
-                    result = await body(tx)
-            except KeysMissingError as missing:
-                await self.connection.execute(ADD_KEYS, missing.ids)
-            else:
-                self.published += tx.published
-                return result
-
-    async def accept(self, *events: External) -> list[Outcome]:
-        """Accept events in one transaction."""
-        outcomes: list[Outcome] = await self.run(lambda tx: accept(events, tx, PROGRAMME_ZONE))
-        return outcomes
-
-    async def rows(self, table: str, columns: str = "*") -> list[dict[str, Any]]:
-        """Return a table, sorted by its text."""
-        found = await self.connection.fetch(f"select {columns} from {table}")  # noqa: S608
-        return sorted((dict(row) for row in found), key=str)
-
-    def events(self) -> Sequence[str]:
-        """Return the types published so far, shortened."""
-        return [
-            p.type.removeprefix("rapport.contacts.").removesuffix(".v1") for p in self.published
-        ]
+    server.query('create database "contacts_committed" template contacts')
+    return server.dsn("contacts_committed")
 
 
 @pytest.fixture
-def door(connection: asyncpg.Connection) -> Door:
+async def own_database(committed: str) -> str:
+    """The copy, emptied of what an earlier test left."""
+    connection = await asyncpg.connect(committed)
+    tables = await connection.fetch(
+        "select schemaname || '.' || tablename from pg_tables where schemaname = 'public'"
+        " and tablename not in ('schema_migration', 'source')"
+    )
+    core = ("rapport.key", "rapport.inbox", "rapport.outbox", "rapport.timer")
+    statements = [f"delete from {table}" for table in [*core, *(row[0] for row in tables)]]  # noqa: S608
+    await connection.execute(";".join(statements))
+    await connection.execute("delete from source where source <> all($1)", list(SOURCES))
+    await connection.close()
+    return committed
+
+
+@pytest.fixture
+def door(connection: Connection) -> Door:
     """The door of external events, in a transaction that is rolled back."""
     return Door(connection)
-
-
-@pytest.fixture(scope="session")
-def open_door() -> type[Door]:
-    """Make a door on a connection of the test's own."""
-    return Door

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contacts.domain import anniversary, timeline
 from contacts.domain.anniversary import PastPurchase
 from contacts.domain.contact import Contact, check_zone
-from contacts.domain.purchase import Remainder, RefundWish, check_time, digest_of
+from contacts.domain.purchase import RefundWish, Remainder, check_time, digest_of
 from contacts.domain.refusal import RefusedError
 from rapport.contracts import inbound
 from rapport.contracts.contacts import RefundedLine

@@ -8,21 +8,31 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from contacts.domain.consent import Decision
+from contacts.domain.consent import Channel, Decision
 from contacts.domain.contact import Contact
 from contacts.domain.purchase import Purchase, Refund, RefundWish
-from contacts.store import anniversary, consent, contact, idempotency, purchase, reference
+from contacts.store import (
+    anniversary,
+    consent,
+    contact,
+    idempotency,
+    purchase,
+    reference,
+    source,
+    timeline,
+    totals,
+)
 from contacts.store import refund as refund_store
-from contacts.store import source, timeline, totals
 from rapport.contracts.contacts import PurchaseLine, RefundedLine
 from rapport.messaging import inbox
 from rapport.messaging.transaction import Tx
+from services.contacts.tests.door import Door
 
 NOBODY, ADA, BOB = UUID(int=0), UUID(int=1), UUID(int=2)
 
 
 @pytest.fixture
-def tx(door) -> Tx:
+def tx(door: Door) -> Tx:
     return Tx(door.connection, door.now)
 
 
@@ -61,7 +71,7 @@ def given_back(tx: Tx, n: int, of: Purchase, **lines: int) -> Refund:
     return Refund(wish=wish, lines=granted, event_id=UUID(int=n + 2000))
 
 
-async def test_references_keep_their_first_contact(tx):
+async def test_references_keep_their_first_contact(tx: Tx) -> None:
     assert await reference.add_references(tx, {("s", "1"): ADA}) == {("s", "1"): ADA}
     both = {("s", "1"): BOB, ("s", "2"): BOB}
     assert await reference.add_references(tx, both) == {("s", "2"): BOB}
@@ -70,7 +80,7 @@ async def test_references_keep_their_first_contact(tx):
     assert await reference.find_contacts(tx, both) == {("s", "1"): ADA}
 
 
-async def test_contacts_are_saved_and_found_by_address_and_number(tx):
+async def test_contacts_are_saved_and_found_by_address_and_number(tx: Tx) -> None:
     ada = Contact(id=ADA, registered_at=tx.now, email="Ada@x.example", birth_date=date(1980, 3, 15))
     await contact.save_contacts(tx, [ada, Contact(id=BOB, registered_at=tx.now, zone="UTC")])
     await reference.add_references(tx, {("s", "1"): ADA, ("s", "0"): ADA})
@@ -83,7 +93,7 @@ async def test_contacts_are_saved_and_found_by_address_and_number(tx):
     assert await contact.find_zones(tx, [ADA, BOB]) == {BOB: "UTC"}
 
 
-async def test_another_name_of_a_merged_contact_finds_the_survivor(tx):
+async def test_another_name_of_a_merged_contact_finds_the_survivor(tx: Tx) -> None:
     await contact.save_contacts(tx, [Contact(id=ADA, registered_at=tx.now)])
     await tx.execute("insert into rapport.key (id, survivor) values ($1, $2)", BOB, ADA)
     found = await contact.find_contact(tx, BOB)
@@ -91,8 +101,8 @@ async def test_another_name_of_a_merged_contact_finds_the_survivor(tx):
     assert found.id == ADA
 
 
-async def test_the_newest_decision_of_a_purpose_and_channel_is_current(tx):
-    def decided(*, granted: bool, channel: str = "email") -> Decision:
+async def test_the_newest_decision_of_a_purpose_and_channel_is_current(tx: Tx) -> None:
+    def decided(*, granted: bool, channel: Channel = "email") -> Decision:
         return Decision(
             purpose="marketing",
             channel=channel,
@@ -115,7 +125,7 @@ async def test_the_newest_decision_of_a_purpose_and_channel_is_current(tx):
     assert (await totals.count_totals(tx))["marketing_consents"] == 1
 
 
-async def test_remainders_and_kept_purchases_count_refunds_per_line(tx):
+async def test_remainders_and_kept_purchases_count_refunds_per_line(tx: Tx) -> None:
     both = [bought(tx, 10, ADA, 100, 50), bought(tx, 11, ADA, 70), bought(tx, 12, ADA, 0)]
     await purchase.add_purchases(tx, both)
     await purchase.add_lines(tx, both)
@@ -139,13 +149,13 @@ async def test_remainders_and_kept_purchases_count_refunds_per_line(tx):
     assert (counted["purchases"], counted["refunds"]) == (3, 3)
 
 
-async def test_an_order_recorded_at_the_same_time_starts_the_transaction_again(tx):
+async def test_an_order_recorded_at_the_same_time_starts_the_transaction_again(tx: Tx) -> None:
     await purchase.add_purchases(tx, [bought(tx, 10)])
     with pytest.raises(asyncpg.SerializationError):
         await purchase.add_purchases(tx, [bought(tx, 10, BOB), bought(tx, 11, BOB)])
 
 
-async def test_waiting_refunds_are_found_in_order_of_arrival_until_settled(tx):
+async def test_waiting_refunds_are_found_in_order_of_arrival_until_settled(tx: Tx) -> None:
     order = bought(tx, 10)
     wishes = [given_back(tx, 30, order, a=1).wish, given_back(tx, 29, order).wish]
     await refund_store.add_waiting(tx, wishes)
@@ -158,7 +168,7 @@ async def test_waiting_refunds_are_found_in_order_of_arrival_until_settled(tx):
     assert (await totals.count_totals(tx))["waiting_refunds"] == 1
 
 
-async def test_lists_are_paged_from_the_newest(tx):
+async def test_lists_are_paged_from_the_newest(tx: Tx) -> None:
     orders = [bought(tx, n, ADA, n) for n in (10, 11, 12)]
     await purchase.add_purchases(tx, orders)
     await purchase.add_lines(tx, orders)
@@ -173,7 +183,7 @@ async def test_lists_are_paged_from_the_newest(tx):
     assert [row["event_id"].int for row in rows] == [1, 0]
 
 
-async def test_sources(tx):
+async def test_sources(tx: Tx) -> None:
     assert await source.add_source(tx, "web", "shop")
     assert not await source.add_source(tx, "web", "other")
     assert await source.find_systems(tx, ["web", "nobody"]) == {"web": "shop"}
@@ -181,7 +191,7 @@ async def test_sources(tx):
     assert [s.source for s in await source.list_sources(tx, "till-1", 9)] == ["till-2", "web"]
 
 
-async def test_an_anniversary_day_is_recorded_once(tx):
+async def test_an_anniversary_day_is_recorded_once(tx: Tx) -> None:
     day = anniversary.Celebration(ADA, date(1998, 3, 2), UUID(int=5), [UUID(int=6), UUID(int=7)])
     await anniversary.add_anniversaries(tx, [day])
     await anniversary.add_anniversaries(tx, [day._replace(event_id=UUID(int=9))])
@@ -190,7 +200,7 @@ async def test_an_anniversary_day_is_recorded_once(tx):
     assert (row["event_id"].int, [p.int for p in row["purchases"]]) == (5, [6, 7])
 
 
-async def test_an_idempotency_key_keeps_its_first_answer(tx):
+async def test_an_idempotency_key_keeps_its_first_answer(tx: Tx) -> None:
     answer = idempotency.Stored(b"f", ADA, 201, {"ETag": '"1"'}, "{}")
     await idempotency.add_answer(tx, "k", answer)
     assert await idempotency.find_answer(tx, "k") == answer
@@ -198,7 +208,7 @@ async def test_an_idempotency_key_keeps_its_first_answer(tx):
         await idempotency.add_answer(tx, "k", answer)
 
 
-async def test_the_inbox_keeps_the_first_and_notices_a_second_at_the_same_time(tx):
+async def test_the_inbox_keeps_the_first_and_notices_a_second_at_the_same_time(tx: Tx) -> None:
     entry = inbox.Entry(b"h", UUID(int=1))
     await inbox.add_entries(tx, [(("cdnow", "2"), entry), (("cdnow", "1"), entry)])
     keys = [("cdnow", "1"), ("cdnow", "3"), ("other", "1")]
