@@ -8,6 +8,7 @@ import gzip
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,25 @@ def test_expectations_stay_within_reason(
     rate = (PUBLISHED.r + x) / (PUBLISHED.alpha + recency + silence)
     assert 0 <= alive <= 1
     assert -1e-9 <= expected <= rate * weeks + 1e-6
+
+
+customers_seen = st.tuples(st.integers(1, 40), st.floats(0.1, 60), st.floats(0, 60)).map(
+    lambda c: (c[0], c[1], c[1] + c[2])
+) | st.floats(0, 60).map(lambda age: (0, 0.0, age))
+parameters = st.builds(Parameters, *[st.floats(0.05, 20)] * 4)
+
+
+@given(customers_seen, parameters)
+def test_the_gradient_is_that_of_the_likelihood(
+    seen: tuple[int, float, float], at: Parameters
+) -> None:
+    customer = Customers.of([seen])
+    exact = bgnbd.gradient(at, customer)[:, 0]
+    for n, name in enumerate(bgnbd.NAMES):
+        step = 1e-5 * getattr(at, name)
+        above, below = (replace(at, **{name: getattr(at, name) + d}) for d in (step, -step))
+        rise = bgnbd.log_likelihood(above, customer) - bgnbd.log_likelihood(below, customer)
+        assert exact[n] == pytest.approx(float(rise[0]) / (2 * step), rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ async def open_profiles(contacts: Sequence[Delivery[ContactRegistered]], tx: Tx)
         for d in contacts
     ]
     days = await facts.add_facts(tx, new, figures.reporting.zone)
-    await figures.load({d.contact_id for d in contacts if d.id in days}, ())
+    await figures.load({d.contact_id for d in contacts if d.id in days})
     for delivery in contacts:
         if delivery.id in days:
             figures.judge(figures.profiles[delivery.contact_id], delivery)

@@ -8,7 +8,7 @@ from analytics.domain.fact import Fact, Kind
 from analytics.store import facts, parameters
 from rapport.contracts.contacts import AnniversaryDue
 from rapport.contracts.loyalty import PointsAwarded, PointsPending, PointsReversed
-from rapport.contracts.notifications import Message, MessageSent, MessageSuppressed
+from rapport.contracts.notifications import MessageSent, MessageSuppressed
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.handler import several_per_contact
 from rapport.messaging.transaction import Tx
@@ -57,7 +57,7 @@ async def count_reversed_points(events: Sequence[Delivery[PointsReversed]], tx: 
 
 
 def _points(
-    delivery: Delivery[PointsPending | PointsAwarded | PointsReversed],
+    delivery: Delivery[PointsPending] | Delivery[PointsAwarded] | Delivery[PointsReversed],
     kind: Kind,
     points: int,
     **details: int | None,
@@ -87,7 +87,11 @@ async def count_suppressed_messages(events: Sequence[Delivery[MessageSuppressed]
     await _add(tx, [_message(d, Kind.MESSAGE_SUPPRESSED, d.event.reason) for d in events])
 
 
-def _message(delivery: Delivery[Message], kind: Kind, reason: str | None = None) -> Fact:
+def _message(
+    delivery: Delivery[MessageSent] | Delivery[MessageSuppressed],
+    kind: Kind,
+    reason: str | None = None,
+) -> Fact:
     event = delivery.event
     details = {"rule": event.rule, "channel": event.channel}
     if reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
@@ -11,7 +11,7 @@ from analytics.domain.money import Reporting
 from analytics.domain.profile import Profile
 from analytics.domain.revenue import RevenueChanges
 from analytics.domain.segment import Segment, Step, cross, join
-from analytics.store import parameters, profiles, revenue, segments
+from analytics.store import parameters, profiles, segments
 from analytics.store.segments import Crossing, Membership
 from rapport.contracts.analytics import ProfileUpdated, SegmentEntered, SegmentExited
 from rapport.messaging.delivery import Cause
@@ -40,18 +40,19 @@ class Figures:
     @classmethod
     async def open(cls, tx: Tx) -> Figures:
         """Read the parameters in force."""
-        reporting = await parameters.find_reporting(tx)
-        return cls(tx, reporting, await parameters.list_segments(tx))
+        return cls(tx, *await parameters.find_parameters(tx))
 
-    async def load(self, contacts: Iterable[UUID], days: Collection[date] | None = None) -> None:
-        """Read the contacts' figures, of all days when `days` is None; unknown ones are new."""
+    async def load(
+        self, contacts: Iterable[UUID], first: date = date.min, last: date = date.max
+    ) -> None:
+        """Read the contacts' figures, of days between `first` and `last`; unknown ones are new."""
         wanted = sorted(set(contacts))
-        known = await profiles.list_profiles(self.tx, wanted)
-        self.profiles.update({c: known.get(c) or Profile(c) for c in wanted})
-        for contact, day, purchases in await profiles.list_kept_days(self.tx, wanted, days):
-            self.profiles[contact].days[day] = purchases
-            self._days[contact, day] = purchases
-        self._members |= {(p.contact_id, s) for p in known.values() for s in p.segments}
+        known = await profiles.list_profiles(self.tx, wanted, first, last)
+        for contact in wanted:
+            self.profiles[contact] = known.get(contact) or Profile(contact)
+        for profile in known.values():
+            self._days.update({(profile.contact_id, d): n for d, n in profile.days.items()})
+            self._members |= {(profile.contact_id, code) for code in profile.segments}
 
     def tell(self, profile: Profile, cause: Cause) -> None:
         """Publish the purchaser's figures as they are now, and the borders just crossed."""
@@ -91,22 +92,19 @@ class Figures:
         )
 
     async def save(self) -> None:
-        """Write what changed; the revenue days, which contacts share, last."""
-        if self.profiles:
-            await profiles.put_profiles(self.tx, list(self.profiles.values()))
+        """Write what changed."""
+        if not self.profiles:
+            return
         changed = [
             (profile.contact_id, day, purchases)
             for profile in self.profiles.values()
             for day, purchases in profile.days.items()
             if self._days.get((profile.contact_id, day)) != purchases
         ]
-        if changed:
-            await profiles.put_kept_days(self.tx, changed)
+        await profiles.put_figures(self.tx, self.profiles.values(), changed, self.revenue)
         members = {(p.contact_id, code) for p in self.profiles.values() for code in p.segments}
         if members != self._members:
             come, gone = sorted(members - self._members), sorted(self._members - members)
             await segments.put_members(self.tx, come, gone)
         if self.crossings:
             await segments.add_crossings(self.tx, self.crossings)
-        if self.revenue.by_place:
-            await revenue.add_revenue(self.tx, self.revenue)

@@ -36,7 +36,11 @@ async def record_purchases(purchases: Sequence[Purchase], tx: Tx) -> None:
     known = {p.event.purchase_id: KnownSale(days[p.id], p.contact_id, s) for p, s in new}
     kept = {p.id for p, s in new if s.kept}
     waiting = await _give_back_waiting(known, figures)
-    await figures.load({p.contact_id for p, _ in new}, None if waiting else set(days.values()))
+    buyers = {p.contact_id for p, _ in new}
+    if waiting:  # refunds look at days of other purchases too
+        await figures.load(buyers)
+    else:
+        await figures.load(buyers, min(days.values()), max(days.values()))
     for purchase, sale in new:
         day, profile = days[purchase.id], figures.profiles[purchase.contact_id]
         profile.record(day, sale.amount_minor, kept=purchase.id in kept)

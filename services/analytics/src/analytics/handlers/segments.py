@@ -47,7 +47,7 @@ async def judge(tx: Tx, contacts: list[UUID], command: Command) -> int:
     """Bring the memberships of these contacts up to date; return the number of crossings."""
     canonical = await tx.lock_keys(contacts)
     figures = await Figures.open(tx)
-    await figures.load({canonical[c] for c in contacts}, ())
+    await figures.load({canonical[c] for c in contacts})
     for contact in sorted(figures.profiles):
         figures.judge(figures.profiles[contact], command)
     await figures.save()

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import betaln, expit, gammaln, hyp2f1
+from scipy.special import betaln, digamma, expit, gammaln, hyp2f1
 
 Vector = NDArray[np.float64]
 
 # Parameters are sought within exp(±LIMIT): an optimum at the border is none.
 LIMIT = 12.0
+# At an optimum no derivative of the mean log-likelihood is steeper than this.
+FLAT = 1e-5
+NAMES = ("r", "alpha", "a", "b")
 STARTS = ((1.0, 1.0, 1.0, 1.0), (0.3, 1.0, 0.5, 3.0), (0.1, 0.1, 0.2, 0.5))
 
 
@@ -115,6 +117,27 @@ def expected_purchases(p: Parameters, c: Customers, weeks: float) -> Vector:
     return expected
 
 
+def gradient(p: Parameters, c: Customers) -> Vector:
+    """Derivatives of `log_likelihood` by r, alpha, a and b: one row a parameter."""
+    still, dropped = _mixture(p, c)
+    gone = expit(dropped - still)  # the share of A4 in the mixture
+    here = 1 - gone
+    all_of = digamma(p.a + p.b) - digamma(p.a + p.b + c.x)
+    last = gone / (p.b + np.maximum(c.x, 1.0) - 1)
+    return np.stack(
+        [
+            digamma(p.r + c.x)
+            - digamma(p.r)
+            + np.log(p.alpha)
+            - here * np.log(p.alpha + c.age)
+            - gone * np.log(p.alpha + c.recency),
+            p.r / p.alpha - (p.r + c.x) * (here / (p.alpha + c.age) + gone / (p.alpha + c.recency)),
+            all_of + gone / p.a,
+            all_of + digamma(p.b + c.x) - digamma(p.b) - last,
+        ]
+    )
+
+
 def fit(rows: Sequence[Sequence[float]]) -> Fit:
     """Fit to rows of (x, t_x, T, customers), times in weeks; raises FitError."""
     customers = Customers.of(rows)
@@ -124,42 +147,34 @@ def fit(rows: Sequence[Sequence[float]]) -> Fit:
     scaled = Customers(
         customers.x, customers.recency / scale, customers.age / scale, customers.weight
     )
-    size = float(customers.weight.sum())
-
-    def loss(logs: Vector) -> float:
-        p = Parameters(*np.exp(logs))
-        return -float(scaled.weight @ log_likelihood(p, scaled)) / size
-
-    logs = _minimum(loss)
-    r, alpha, a, b = (float(value) for value in np.exp(logs))
+    r, alpha, a, b = (float(value) for value in np.exp(_maximum(scaled)))
     parameters = Parameters(r, alpha * scale, a, b)
     total = float(customers.weight @ log_likelihood(parameters, customers))
-    return Fit(parameters, total, int(size))
+    return Fit(parameters, total, int(customers.weight.sum()))
 
 
-def _minimum(loss: Any) -> Vector:  # noqa: ANN401  a plain function; scipy is not typed
+def _maximum(customers: Customers) -> Vector:
     """Return the logarithms of the best parameters of several starts; raises FitError."""
-    bounds = [(-LIMIT, LIMIT)] * 4
-    found = [
-        minimize(loss, np.log(start), method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
-        for start in STARTS
-    ]
-    rough = min(found, key=lambda result: float(result.fun))
-    precise = minimize(
-        loss,
-        rough.x,
-        method="Nelder-Mead",
-        bounds=bounds,
-        options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000, "maxfev": 4000},
-    )
-    best: Vector = precise.x
-    if not np.isfinite(precise.fun):
-        raise FitError("the likelihood is not finite")
-    if (np.abs(best) > LIMIT - 0.01).any():
-        names = [
-            n for n, v in zip(["r", "alpha", "a", "b"], best, strict=True) if abs(v) > LIMIT - 0.01
-        ]
-        raise FitError(f"not identified: {', '.join(names)} runs to its limit; too few repeats?")
-    if not precise.success:
-        raise FitError(f"the search did not converge: {precise.message}")
+    shares = customers.weight / customers.weight.sum()
+
+    def loss(logs: Vector) -> tuple[float, Vector]:
+        p = Parameters(*np.exp(logs))
+        value = -float(shares @ log_likelihood(p, customers))
+        return value, -(gradient(p, customers) @ shares) * np.exp(logs)
+
+    search = {
+        "jac": True,
+        "method": "L-BFGS-B",
+        "bounds": [(-LIMIT, LIMIT)] * 4,
+        "options": {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
+    }
+    found = [minimize(loss, np.log(start), **search) for start in STARTS]
+    best: Vector = min(found, key=lambda result: float(result.fun)).x
+    value, slope = loss(best)
+    at_limit = np.abs(best) > LIMIT - 0.01
+    if at_limit.any():
+        names = ", ".join(n for n, at in zip(NAMES, at_limit, strict=True) if at)
+        raise FitError(f"not identified: {names} runs to its limit; too few repeats?")
+    if not np.isfinite(value) or np.abs(slope).max() > FLAT:
+        raise FitError("the search did not converge")
     return best

@@ -12,6 +12,11 @@ from analytics.domain.segment import Segment
 from rapport.messaging.transaction import Tx
 
 FIND_REPORTING = "select zone, currency from reporting order by version desc limit 1"
+FIND_PARAMETERS = """
+select zone, currency,
+    (select jsonb_agg(jsonb_build_array(code, version, rule) order by code) from segment_in_force)
+from reporting order by version desc limit 1
+"""
 LIST_RATES = "select currency, valid_from, rate from exchange_rate where currency = any($1::text[])"
 PUT_RATE = """
 insert into exchange_rate (currency, valid_from, rate) values ($1, $2, $3)
@@ -34,6 +39,14 @@ async def find_reporting(tx: Tx) -> Reporting:
     row = await tx.fetchrow(FIND_REPORTING)
     assert row is not None  # noqa: S101  the first migration inserts a row, nothing deletes it
     return Reporting(row["zone"], row["currency"])
+
+
+async def find_parameters(tx: Tx) -> tuple[Reporting, list[Segment]]:
+    """Return what handlers need, at once: how to report, and every segment's rule in force."""
+    row = await tx.fetchrow(FIND_PARAMETERS)
+    assert row is not None  # noqa: S101  as above
+    zone, currency, rules = row.values()
+    return Reporting(zone, currency), [Segment.from_rule(*rule) for rule in rules or ()]
 
 
 async def list_rates(tx: Tx, currencies: Sequence[str]) -> list[Rate]:

@@ -48,7 +48,8 @@ select figure, key, live, rebuilt, count(*) over () as total from difference
 order by figure, key limit $1
 """
 # In the order in which handlers write them.
-LOCK_FIGURES = "lock table profile, kept_day, revenue_day in share row exclusive mode"
+# In the order in which PUT_FIGURES takes them.
+LOCK_FIGURES = "lock table kept_day, revenue_day, profile in share row exclusive mode"
 MEND_PROFILES = """
 with wrong as (
     delete from profile p where not exists (
