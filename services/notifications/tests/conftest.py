@@ -16,10 +16,6 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
-from rapport_local.folder import CopyFolder
-from rapport_local.ports import choose
-from rapport_local.postgres import Postgres
-from rapport_local.settings import LocalSettings
 
 from notifications.handlers import HANDLERS
 from notifications.settings import Settings
@@ -40,6 +36,10 @@ from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import ADD_KEYS, Tx
 from rapport.migrate import migrate
 from rapport.testing import deliver
+from rapport_local.folder import CopyFolder
+from rapport_local.ports import choose
+from rapport_local.postgres import Postgres
+from rapport_local.settings import LocalSettings
 
 NOW = datetime(1998, 1, 15, 11, tzinfo=UTC)
 NAME = "Žofie Testová"
@@ -249,13 +249,13 @@ class Sink:
         ports = ["--smtp-port", str(self.smtp_port), "--http-port", str(self.http_port)]
         command = [sys.executable, "-m", "notifications.sink", *ports]
         process = subprocess.Popen([*command, "--directory", str(self.directory)])
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while time.monotonic() < end and process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz").is_success:
                     return process
             except httpx.TransportError:
-                time.sleep(0.02)
+                time.sleep(0.05)  # between two looks; the deadline is above
         process.kill()
         raise AssertionError("the sink did not become ready")
 
@@ -275,17 +275,21 @@ class Sink:
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
 
+    def content(self, mail: dict[str, Any]) -> str:
+        """Return a mail as it was received."""
+        return httpx.get(f"{self.url}/messages/{mail['id']}").text
+
     def count(self) -> dict[str, int]:
         """Return how many mails there are, and how many different ones."""
         counted: dict[str, int] = httpx.get(f"{self.url}/count").json()
         return counted
 
 
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    """A sink of the test's own."""
+@pytest.fixture(scope="session")
+def sink_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
+    """One sink for all tests."""
     smtp_port, http_port = choose(2)
-    made = Sink(smtp_port, http_port, tmp_path / "mails")
+    made = Sink(smtp_port, http_port, tmp_path_factory.mktemp("sink") / "mails")
     process = made.start()
     yield made
     process.terminate()
@@ -293,8 +297,17 @@ def sink(tmp_path: Path) -> Iterator[Sink]:
 
 
 @pytest.fixture
+def sink(sink_process: Sink) -> Iterator[Sink]:
+    """The sink, empty and well behaved."""
+    sink_process.behave()
+    httpx.delete(f"{sink_process.url}/messages").raise_for_status()
+    yield sink_process
+    sink_process.behave()
+
+
+@pytest.fixture
 def settings(sink: Sink, dsn: str) -> Settings:
-    """Settings with the sink as mail server and provider, and a lease of one second."""
+    """Settings with the sink as mail server and provider, and a lease longer than a test."""
     return Settings(
         environment="development",
         database_dsn=dsn,
@@ -302,7 +315,7 @@ def settings(sink: Sink, dsn: str) -> Settings:
         port=0,
         ops_port=0,
         clock="simulated",
-        lease_seconds=1.0,
+        lease_seconds=120.0,
         smtp_port=sink.smtp_port,
         sink_url=sink.url,
     )

@@ -84,9 +84,7 @@ def test_an_unknown_zone_is_refused() -> None:
     [("cs-CZ", "cs-CZ"), ("cs_cz", "cs-CZ"), ("cs-SK", "cs"), ("fr", "default"), (None, "default")],
 )
 def test_language_falls_back_step_by_step(language: str | None, chosen: str) -> None:
-    known = [
-        MessageTemplate("code", each, 1, "", "", "") for each in ("default", "cs", "cs-CZ")
-    ]
+    known = [MessageTemplate("code", each, 1, "", "", "") for each in ("default", "cs", "cs-CZ")]
     found = rendering.choose(known, language)
     assert found is not None
     assert found.language == chosen

@@ -68,15 +68,26 @@ def test_gates_by_class(
 
 def test_every_gate_leaves_a_decision_in_the_product_s_order() -> None:
     decisions = ask(rules("marketing"), WILLING).decisions
-    assert [d.gate for d in decisions] == (
-        "dedupe class suppression consent preference complaint_hold cap quiet_hours age render"
-    ).split()
+    assert [d.gate for d in decisions] == [
+        "dedupe",
+        "class",
+        "suppression",
+        "consent",
+        "preference",
+        "complaint_hold",
+        "cap",
+        "quiet_hours",
+        "age",
+        "render",
+    ]
     assert {d.decision for d in decisions} == {"pass"}
 
 
 def test_a_class_is_exempt_from_gates_that_are_not_its_own() -> None:
     exempt = {
-        message_class: {d.gate for d in ask(rules(message_class), WILLING).decisions if d.decision == "exempt"}
+        message_class: {
+            d.gate for d in ask(rules(message_class), WILLING).decisions if d.decision == "exempt"
+        }
         for message_class in ("marketing", "transactional", "critical")
     }
     assert exempt["marketing"] == set()

@@ -63,6 +63,10 @@ class Mailbox:
             self._connection.execute("begin")
             self._connection.executemany(ADD, rows)
 
+    def clear(self) -> None:
+        """Throw all mails away."""
+        self._connection.execute("delete from mail")
+
     def list_by_message_id(self, message_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the mails with one of these `Message-ID` headers."""
         marks = ", ".join("?" * len(message_ids))
@@ -85,7 +89,7 @@ class Mailbox:
 
     def count(self) -> dict[str, int]:
         """Return how many mails there are, and how many different `Message-ID`s."""
-        sql = "select count(*) as total, count(distinct message_id) as distinct_ids from mail"
+        sql = 'select count(*) as total, count(distinct message_id) as "distinct" from mail'
         return self._rows(sql)[0]
 
     def close(self) -> None:

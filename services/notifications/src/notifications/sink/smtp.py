@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -79,8 +79,9 @@ async def _follow(wish: Behaviour, server: SMTP) -> str | None:
     if wish.delay_seconds:
         await asyncio.sleep(wish.delay_seconds)
     if wish.cut:
-        if isinstance(server.transport, asyncio.WriteTransport):
-            server.transport.abort()
+        transport: Any = server.transport  # uvloop's is none of asyncio's classes
+        if transport is not None:
+            transport.abort()
         return "421 cut"
     return None if wish.code is None else f"{wish.code} {wish.text}"
 
