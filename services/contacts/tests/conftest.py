@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 
 import asyncpg
+import httpx
 import pytest
+from fastapi import FastAPI
 
-from rapport import database
+from contacts.api import router
+from contacts.handlers.inbound import accept
+from rapport import database, problem
+from rapport.clock import Clock
+from rapport.database import Database
 from rapport.migrate import migrate
 from rapport.pgtypes import Connection
 from rapport_local.folder import CopyFolder
@@ -93,3 +100,23 @@ async def own_database(committed: str) -> str:
 def door(connection: Connection) -> Door:
     """The door of external events, in a transaction that is rolled back."""
     return Door(connection)
+
+
+@pytest.fixture
+async def db(own_database: str) -> AsyncIterator[Database]:
+    """The pool that the API under test uses."""
+    opened = await Database.open(own_database, Clock(simulated=False))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API."""
+    app = FastAPI()
+    app.include_router(router)
+    problem.install(app)
+    app.state.service = SimpleNamespace(database=db, definition=SimpleNamespace(accept=accept))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://contacts/v1") as opened:
+        yield opened
