@@ -72,7 +72,7 @@ def leftovers(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Poll with a deadline; tell whether the condition came true."""
     deadline = time.monotonic() + seconds
     while not condition():

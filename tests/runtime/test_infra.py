@@ -40,7 +40,7 @@ async def read(bootstrap: str, count: int) -> list[bytes]:
     consumer = AIOKafkaConsumer("t", bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [(await consumer.getone()).value for _ in range(count)]
     finally:
         await consumer.stop()
@@ -65,7 +65,7 @@ async def test_both_servers_keep_what_they_confirmed_when_they_are_killed(
         await send(infra.kafka, b"first")
         for name in ("postgres", "kafka"):
             infra.kill(name, signal.SIGKILL)
-            psutil.wait_procs([psutil.Process(infra.process(name).pid)], timeout=10)
+            psutil.wait_procs([psutil.Process(infra.process(name).pid)], timeout=60)
         connection.terminate()
         await asyncio.to_thread(infra.start_postgres)
         await asyncio.to_thread(infra.start_kafka)

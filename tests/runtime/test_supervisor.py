@@ -131,7 +131,7 @@ def test_ctrl_c_and_sigterm_leave_nothing(
 ) -> None:
     assert len(state_of(settings).processes) == 3
     up.send_signal(sig)
-    assert up.wait(30) == 0
+    assert up.wait(90) == 0
     assert leftovers(settings.folder) == []
     assert state_of(settings).processes == {}
 
@@ -141,7 +141,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_works(
 ) -> None:
     processes = state_of(settings).processes
     up.kill()
-    assert all(wait_gone(pid, 20) for pid, _ in processes.values())
+    assert all(wait_gone(pid, 60) for pid, _ in processes.values())
     with toy("one") as runtime:
         assert runtime.live("toy")
 
@@ -149,7 +149,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_works(
 def test_down_stops_it(up: subprocess.Popen[str], settings: LocalSettings) -> None:
     command = [sys.executable, "-m", "rapport_local", "down", "--name", "one"]
     subprocess.run(command, env=environment(settings), check=True)
-    assert up.wait(10) == 0
+    assert up.wait(30) == 0
     assert leftovers(settings.folder) == []
     again = subprocess.run(
         command, env=environment(settings), check=False, capture_output=True, text=True
@@ -171,7 +171,7 @@ def test_ctrl_c_while_starting_leaves_nothing(settings: LocalSettings, delay: fl
     process.stdout.readline()  # it has begun
     wait_until(lambda: False, delay)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=40)
+    output, _ = process.communicate(timeout=90)
     assert process.returncode in (0, 130)
     assert "Traceback" not in output
 

@@ -14,8 +14,8 @@ from rapport_local.process import Process
 from rapport_local.settings import LocalSettings
 
 
-def start_together(postgres: Postgres, kafka: Kafka) -> None:
-    """Start both and wait until both answer; Postgres comes up while Java does.
+def begin_together(postgres: Postgres, kafka: Kafka) -> None:
+    """Start both without waiting until they answer; Postgres comes up while Java does.
 
     No threads here: an interrupt must find nothing that could still start a process.
     """
@@ -23,8 +23,6 @@ def start_together(postgres: Postgres, kafka: Kafka) -> None:
     postgres.process.start()
     kafka.prepare()
     kafka.process.start()
-    postgres.process.wait_ready()
-    kafka.process.wait_ready()
 
 
 class Infra:
@@ -56,7 +54,9 @@ class Infra:
             require_free({"postgres": postgres, "kafka": kafka, "kafka-controller": controller})
             self._postgres = Postgres(self.folder, postgres)
             self._kafka = Kafka(self.folder, self._settings, kafka, controller)
-            start_together(self._postgres, self._kafka)
+            begin_together(self._postgres, self._kafka)
+            self._postgres.process.wait_ready()
+            self._kafka.process.wait_ready()
         except BaseException:
             self.stop()
             raise

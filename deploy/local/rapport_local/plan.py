@@ -123,7 +123,6 @@ class Plan:
             log=self.log(name),
             ready=lambda: answers(probe),
             environment=self.environment(service, replica),
-            ready_seconds=90,
         )
 
     def migration(self, service: str) -> Spec:

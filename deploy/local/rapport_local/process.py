@@ -43,7 +43,8 @@ class Spec:
     """After so long without an end it is killed."""
     death_signal: signal.Signals = signal.SIGKILL
     """What it gets when we die without stopping it."""
-    ready_seconds: float = 60.0
+    ready_seconds: float = 180.0
+    """A loaded machine is slow, and a process that ends is noticed at once."""
 
 
 class Process:

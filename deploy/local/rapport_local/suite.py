@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rapport_local.infra import start_together
+from rapport_local.infra import begin_together
 from rapport_local.kafka import Kafka
 from rapport_local.kafka_jars import is_fetched
 from rapport_local.plan import Plan
@@ -13,7 +13,7 @@ from rapport_local.process import Process, Spec
 from rapport_local.shape import Shape
 from rapport_local.watch import Watch
 
-ONCE_SECONDS = 120.0
+ONCE_SECONDS = 180.0
 SERVERS = ("sink", "kafka", "postgres")
 """In the order in which they stop, after everything else."""
 
@@ -35,38 +35,47 @@ class Suite:
 
     def start(self, changed: Callable[[], None]) -> None:
         """Start everything and wait until it is ready; `changed` hears when process ids change."""
-        plan, shape = self._plan, self._shape
+        shape = self._shape
         if not is_fetched(shape.settings):
             shape.tell("fetching Kafka, 45 MB, this once")
         shape.tell("starting Postgres and Kafka")
-        start_together(self.postgres, self._kafka)
-        for service in shape.services:
-            self.postgres.create_database(service)
-        shape.tell("bringing topics and databases up to date")
-        topics = [plan.topics()] if shape.topics else []
-        self._run_once([*topics, *map(plan.migration, shape.services)])
+        self._start_servers()
         shape.tell("starting the services")
-        if shape.sink:
-            self._add(plan.sink())
-        for service in shape.services:
-            for replica in range(shape.replicas):
-                self._add(plan.service(service, replica))
+        self._start_services()
         changed()
         for process in self.processes.values():
             process.wait_ready()
         self._watch_over(changed)
 
-    def _add(self, spec: Spec) -> None:
-        process = self.processes[spec.name] = Process(spec)
-        process.start()
-
-    def _run_once(self, specs: Sequence[Spec]) -> None:
-        self._passing = [Process(spec) for spec in specs]
-        for process in self._passing:
-            process.start()
+    def _start_servers(self) -> None:
+        """Start both, migrate the databases while Kafka comes up, then create the topics."""
+        begin_together(self.postgres, self._kafka)
+        self.postgres.process.wait_ready()
+        for service in self._shape.services:
+            self.postgres.create_database(service)
+        self._begin([self._plan.migration(service) for service in self._shape.services])
+        self._kafka.process.wait_ready()
+        self._begin([self._plan.topics()] if self._shape.topics else [])
         for process in self._passing:
             process.wait_done(ONCE_SECONDS)
         self._passing = []
+
+    def _start_services(self) -> None:
+        if self._shape.sink:
+            self._add(self._plan.sink())
+        for service in self._shape.services:
+            for replica in range(self._shape.replicas):
+                self._add(self._plan.service(service, replica))
+
+    def _begin(self, specs: Sequence[Spec]) -> None:
+        for spec in specs:
+            process = Process(spec)
+            self._passing.append(process)
+            process.start()
+
+    def _add(self, spec: Spec) -> None:
+        process = self.processes[spec.name] = Process(spec)
+        process.start()
 
     def _watch_over(self, changed: Callable[[], None]) -> None:
         def tell(line: str) -> None:
