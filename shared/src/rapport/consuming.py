@@ -17,6 +17,8 @@ from rapport.messaging.runner import Runner, RunnerSettings
 from rapport.messaging.subscriber import build_broker, subscribe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from faststream.kafka import KafkaBroker
 
     from rapport.messaging.gate import Reached
@@ -32,7 +34,7 @@ STOP_SECONDS = 10.0
 class Consuming:
     """Starts while Kafka is still down; runners go on through every outage."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, streams: Sequence[str] | None = None) -> None:
         definition, settings = service.definition, service.settings
         self.service = service
         self.decoders = Decoders(definition.handlers)
@@ -49,7 +51,7 @@ class Consuming:
         clock = service.database.clock
         self.runners = {
             stream: Runner(stream, runner_settings, self.decoders, clock, self.reached)
-            for stream in definition.upstreams
+            for stream in (definition.upstreams if streams is None else streams)
         }
         for runner in self.runners.values():
             runner.on_published = service.committed
