@@ -1,9 +1,8 @@
-"""A mailer in a process of its own, for tests that kill and freeze it: `mailer_process.py LEASE`."""
+"""A mailer in a process of its own, for tests that kill and freeze it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("mailer started\n")
-    sys.stdout.flush()
     asyncio.run(main())

@@ -16,6 +16,7 @@ from rapport import problem
 from rapport.contracts.contacts import ContactMerged
 from rapport.database import Database
 from rapport.testing import deliver
+from services.notifications.tests.story import NOW, Story
 
 MARKETING = {"message_class": "marketing", "purpose": "marketing"}
 
@@ -33,7 +34,7 @@ async def client(committed: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_messages_of_a_contact_page_by_cursor(
-    client: httpx.AsyncClient, committed: Database, story: Any
+    client: httpx.AsyncClient, committed: Database, story: Story
 ) -> None:
     await story.commit(
         committed,
@@ -62,7 +63,7 @@ async def test_a_bad_cursor_names_its_field(client: httpx.AsyncClient, cursor: s
 
 
 async def test_a_merged_contact_is_found_by_its_old_name(
-    client: httpx.AsyncClient, committed: Database, story: Any
+    client: httpx.AsyncClient, committed: Database, story: Story
 ) -> None:
     merge = ContactMerged(
         contact_id=story.contact(2), loser_id=story.contact(1), survivor_id=story.contact(2)
@@ -77,7 +78,7 @@ async def test_a_merged_contact_is_found_by_its_old_name(
 
 
 async def test_a_message_tells_why(
-    client: httpx.AsyncClient, committed: Database, story: Any
+    client: httpx.AsyncClient, committed: Database, story: Story
 ) -> None:
     await story.commit(committed, story.registered(1), story.anniversary(1, "O1"))
     [row] = await story.messages(committed)
@@ -101,7 +102,7 @@ async def test_an_unknown_message_is_a_problem(client: httpx.AsyncClient) -> Non
 
 
 async def test_a_category_changes_by_version(
-    client: httpx.AsyncClient, committed: Database, story: Any
+    client: httpx.AsyncClient, committed: Database, story: Story
 ) -> None:
     before = await client.get("/v1/categories/anniversary")
     assert before.headers["etag"] == '"1"'
@@ -113,7 +114,7 @@ async def test_a_category_changes_by_version(
     await story.commit(committed, story.registered(1), story.consent(1), story.anniversary(1, "O1"))
     [row] = await story.messages(committed)
     assert row["category_version"] == 2
-    assert row["due_at"] > story.now
+    assert row["due_at"] > NOW
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ async def test_templates_in_force(client: httpx.AsyncClient, committed: Database
 
 
 async def test_totals_are_counted_in_the_tables(
-    client: httpx.AsyncClient, committed: Database, story: Any
+    client: httpx.AsyncClient, committed: Database, story: Story
 ) -> None:
     await story.commit(
         committed,

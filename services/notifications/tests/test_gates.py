@@ -19,16 +19,20 @@ WILLING = replace(REACHABLE, granted=True)
 QUIET: dict[str, Any] = {"quiet_hours": {"start": "21:00", "end": "12:00"}}
 CAP: dict[str, Any] = {"cap": {"count": 2, "days": 7, "overflow": "drop"}}
 HOLD: dict[str, Any] = {"complaint_hold": True}
+ORDER = [
+    *("dedupe", "class", "suppression", "consent", "preference"),
+    *("complaint_hold", "cap", "quiet_hours", "age", "render"),
+]
 RECENT = (NOW - timedelta(days=1), NOW - timedelta(days=3))
 
 
-def rules(message_class: str, **more: Any) -> Rules:
+def rules(message_class: str, **more: object) -> Rules:
     purpose = "marketing" if message_class == "marketing" else None
     given = {"message_class": message_class, "purpose": purpose, "subject_age_days": 7, **more}
     return Rules.model_validate(given)
 
 
-def ask(category: Rules, facts: Facts, **more: Any) -> Verdict:
+def ask(category: Rules, facts: Facts, **more: Any) -> Verdict:  # noqa: ANN401  fields of Question
     question = Question(
         message_id=ID,
         rules=category,
@@ -68,18 +72,7 @@ def test_gates_by_class(
 
 def test_every_gate_leaves_a_decision_in_the_product_s_order() -> None:
     decisions = ask(rules("marketing"), WILLING).decisions
-    assert [d.gate for d in decisions] == [
-        "dedupe",
-        "class",
-        "suppression",
-        "consent",
-        "preference",
-        "complaint_hold",
-        "cap",
-        "quiet_hours",
-        "age",
-        "render",
-    ]
+    assert [d.gate for d in decisions] == ORDER
     assert {d.decision for d in decisions} == {"pass"}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,29 +14,17 @@ from hypothesis import strategies as st
 
 from notifications.domain.message import ANNIVERSARY, THANK_YOU, message_id
 from notifications.handlers import HANDLERS
+from rapport.contracts.base import Event
 from rapport.contracts.contacts import ContactMerged, ContactUpdated
 from rapport.database import connect
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import Tx
+from rapport.pgtypes import Connection
 from rapport.testing import deliver
+from services.notifications.tests.story import NAME, NOW, Story
 
 OLD = timedelta(days=7, seconds=1)
-
-
-class Story(Protocol):
-    """The fixture of the same name."""
-
-    name: str
-    now: Any
-    contact: Any
-    address: Any
-    registered: Any
-    consent: Any
-    purchase: Any
-    anniversary: Any
-    handle: Any
-    messages: Any
 
 
 def published(tx: Tx) -> list[tuple[str, Any]]:
@@ -58,7 +46,7 @@ async def test_a_purchase_queues_a_thank_you(story: Story, tx: Tx) -> None:
     }
     assert row["gates"][0] == {"gate": "dedupe", "decision": "pass"}
     assert len(row["gates"]) == 10
-    assert row["expires_at"] == story.now + timedelta(hours=48)
+    assert row["expires_at"] == NOW + timedelta(hours=48)
     [(kind, body)] = published(tx)
     assert kind == "message-queued"
     assert body["message_id"] == str(row["id"])
@@ -68,7 +56,7 @@ async def test_events_and_variables_hold_no_personal_data(story: Story, tx: Tx) 
     await story.handle(tx, story.registered(1), story.purchase(1, "O1"), story.purchase(2, "O2"))
     said = " ".join(p.body for p in tx.published) + str(await story.messages(tx))
     assert len(tx.published) == 2
-    assert story.name not in said
+    assert NAME not in said
     assert story.address(1) not in said
 
 
@@ -116,7 +104,7 @@ async def test_a_suppressed_address_binds_every_class(story: Story, tx: Tx) -> N
         "insert into suppression select sha256(convert_to($1, 'UTF8')), 'hard_bounce', $2, $3",
         story.address(1),
         story.contact(9),
-        story.now,
+        NOW,
     )
     shouted = story.registered(1, story.address(1).upper())
     await story.handle(
@@ -187,7 +175,7 @@ async def test_quiet_hours_switched_on_defer(story: Story, tx: Tx) -> None:
     [row] = await story.messages(tx)
     assert row["state"] == "queued"
     assert row["category_version"] == 2
-    waits = row["due_at"] - story.now  # until 15:00 in Prague, and up to ten minutes more
+    waits = row["due_at"] - NOW  # until 15:00 in Prague, and up to ten minutes more
     assert timedelta(hours=3) <= waits < timedelta(hours=3, minutes=10)
     assert {"gate": "quiet_hours", "decision": "defer", "reason": "quiet_hours"} in row["gates"]
 
@@ -196,7 +184,7 @@ async def test_an_update_that_comes_late_changes_nothing(story: Story, tx: Tx) -
     newer = ContactUpdated(
         contact_id=story.contact(1),
         email="new@shop.example",
-        registered_at=story.now,
+        registered_at=NOW,
         version=2,
     )
     await story.handle(tx, story.registered(1), deliver(newer))
@@ -239,7 +227,7 @@ async def test_a_merge_of_two_that_were_written_to_keeps_both_rows(story: Story,
     [(True, None, True), (True, False, False), (False, True, False), (None, True, True)],
 )
 async def test_a_merge_keeps_the_strictest_consent(
-    story: Story, tx: Tx, loser: bool | None, survivor: bool | None, granted: bool
+    story: Story, tx: Tx, *, loser: bool | None, survivor: bool | None, granted: bool
 ) -> None:
     given_ = [(1, loser), (2, survivor)]
     changes = [story.consent(n, granted=yes) for n, yes in given_ if yes is not None]
@@ -255,36 +243,47 @@ async def test_a_merge_gives_a_stranger_the_loser_s_address(story: Story, tx: Tx
     assert [tuple(row) for row in rows] == [(story.contact(2), story.address(1))]
 
 
+def event_of(story: Story, place: int, kind: int, who: int) -> Event:
+    """Turn numbers into an event; versions grow with its place."""
+    order = f"O{place % 5}"
+    made: Delivery[Any]
+    match kind:
+        case 0:
+            made = story.registered(who, version=place + 1)
+        case 1:
+            made = story.registered(who, None, version=place + 1)
+        case 2 | 3:
+            made = story.consent(who, granted=kind == 2)
+        case 4:
+            made = story.purchase(who, order)
+        case 5:
+            made = story.purchase(who, order, age=OLD)
+        case _:
+            made = story.anniversary(who, order, year=1997 + place % 2)
+    event: Event = made.event
+    return event
+
+
 def events_of(story: Story, moves: Sequence[tuple[int, int]]) -> list[Delivery[Any]]:
-    """Turn numbers into events of three contacts, with unique ids and growing versions."""
-    made: list[Delivery[Any]] = []
-    for place, (kind, who) in enumerate(moves):
-        order = f"O{place % 5}"
-        event = (
-            lambda: story.registered(who, version=place + 1),
-            lambda: story.registered(who, None, version=place + 1),
-            lambda: story.consent(who, granted=True),
-            lambda: story.consent(who, granted=False),
-            lambda: story.purchase(who, order),
-            lambda: story.purchase(who, order, age=OLD),
-            lambda: story.anniversary(who, order, year=1997 + place % 2),
-        )[kind]().event
-        made.append(deliver(event, event_id=derived_id("event", place)))
-    return made
+    """Turn numbers into events of three contacts, each with an id of its own."""
+    return [
+        deliver(event_of(story, place, kind, who), event_id=derived_id("event", place))
+        for place, (kind, who) in enumerate(moves)
+    ]
 
 
 async def outcome(
-    story: Story, connection: asyncpg.Connection, batches: Sequence[Sequence[Delivery[Any]]]
+    story: Story, connection: Connection, batches: Sequence[Sequence[Delivery[Any]]]
 ) -> tuple[Any, ...]:
     """Handle batches in a transaction that is rolled back; return rows and events."""
     transaction = connection.transaction()
     await transaction.start()
     try:
-        tx = Tx(connection, story.now)
+        tx = Tx(connection, NOW)
         for batch in batches:
             await story.handle(tx, *batch)
         tables = [
-            [tuple(row) for row in await tx.fetch(f"select * from {table} order by 1, 2")]
+            [tuple(row) for row in await tx.fetch(f"select * from {table} order by 1, 2")]  # noqa: S608  names below
             for table in ("message", "recipient", "consent")
         ]
         return *tables, sorted((p.id, p.body) for p in tx.published)
@@ -305,7 +304,7 @@ async def test_any_cut_gives_the_same_rows_and_events(
     """Types that follow one another in a batch reach their handler as one list."""
     events = events_of(story, moves)
     edges = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
-    batches = [events[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    batches = [events[a:b] for a, b in pairwise(edges)]
     connection = await connect(template)
     try:
         one_by_one = await outcome(story, connection, [[event] for event in events])

@@ -18,6 +18,8 @@ from notifications.mailer.worker import Mailer
 from notifications.settings import Settings
 from notifications.store import totals
 from rapport.database import Database
+from services.notifications.tests.sink_client import Sink
+from services.notifications.tests.story import NAME, NOW, Story
 
 DEADLINE_SECONDS = 60
 
@@ -62,18 +64,18 @@ async def pending(database: Database) -> dict[str, int]:
 async def until(true: Callable[[], Any]) -> None:
     """Poll until a coroutine returns something true."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await true():
-            await asyncio.sleep(0.02)  # between two looks; the deadline is above
+        while not await true():  # noqa: ASYNC110  the database tells no event
+            await asyncio.sleep(0.02)
 
 
 async def test_a_queued_message_is_handed_over(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
     assert await pending(committed) == {"mails_due": 1, "mails_open": 0}
     assert await post.work() == 1
     row = await row_of(committed)
-    assert (row["state"], row["sent_at"]) == ("sent", story.now)
+    assert (row["state"], row["sent_at"]) == ("sent", NOW)
     assert row["gates"][-1] == {"gate": "send", "decision": "pass", "stage": "hand-over"}
     [mail] = sink.to(story.address(1))
     assert mail["message_id"] == f"<{row['id']}@rapport.example>"
@@ -83,7 +85,7 @@ async def test_a_queued_message_is_handed_over(
 
 
 async def test_marketing_names_its_consent_and_its_one_click_link(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     consent = story.consent(1)
     await story.commit(committed, story.registered(1), consent, story.anniversary(1, "O1"))
@@ -97,7 +99,7 @@ async def test_marketing_names_its_consent_and_its_one_click_link(
 
 
 async def test_a_consent_withdrawn_before_the_hand_over_counts(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     await story.commit(committed, story.registered(1), story.consent(1), story.anniversary(1, "O1"))
     await story.commit(committed, story.consent(1, granted=False))
@@ -115,7 +117,7 @@ async def test_a_consent_withdrawn_before_the_hand_over_counts(
 
 
 async def test_marketing_of_a_contact_with_parked_events_waits(
-    post: Mailer, committed: Database, story: Any
+    post: Mailer, committed: Database, story: Story
 ) -> None:
     await story.commit(
         committed,
@@ -132,7 +134,7 @@ async def test_marketing_of_a_contact_with_parked_events_waits(
 
 
 async def test_a_cap_counts_within_one_batch(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     await execute(
         committed,
@@ -154,7 +156,7 @@ async def test_a_cap_counts_within_one_batch(
 
 
 async def test_a_temporary_refusal_is_tried_again_later(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "content", "code": 451, "text": "4.3.0 later", "times": 1})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -170,7 +172,7 @@ async def test_a_temporary_refusal_is_tried_again_later(
 
 
 async def test_a_message_is_given_up_at_its_age_limit(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
     await execute(committed, "update rapport.clock set now = now + interval '48 h 1 s'")
@@ -181,7 +183,7 @@ async def test_a_message_is_given_up_at_its_age_limit(
 
 
 async def test_a_refused_mail_fails_with_a_reason(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "content", "code": 554, "text": "5.7.1 spam", "times": 1})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -197,7 +199,7 @@ async def test_a_refused_mail_fails_with_a_reason(
 
 
 async def test_a_refused_recipient_is_never_written_to_again(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "rcpt", "code": 550, "to": "customer-1@"})
     await story.commit(
@@ -214,7 +216,7 @@ async def test_a_refused_recipient_is_never_written_to_again(
 
 
 async def test_a_refused_sender_is_our_fault_and_waits(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "mail", "code": 550, "times": 1})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -223,7 +225,7 @@ async def test_a_refused_sender_is_our_fault_and_waits(
 
 
 async def test_a_cut_before_the_content_is_tried_again(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "rcpt", "cut": True, "times": 1})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -236,7 +238,7 @@ async def test_a_cut_before_the_content_is_tried_again(
 
 @pytest.mark.parametrize("keep", [True, False])
 async def test_a_cut_after_the_content_is_resolved_by_asking(
-    post: Mailer, committed: Database, story: Any, sink: Any, *, keep: bool
+    post: Mailer, committed: Database, story: Story, sink: Sink, *, keep: bool
 ) -> None:
     sink.behave({"step": "content", "cut": True, "keep": keep, "times": 1})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -254,7 +256,7 @@ async def test_a_cut_after_the_content_is_resolved_by_asking(
 
 
 async def test_a_provider_that_is_away_is_asked_later(
-    committed: Database, settings: Settings, story: Any, sink: Any
+    committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     deaf = Mailer(committed, settings.model_copy(update={"sink_url": "http://127.0.0.1:9"}))
     sink.behave({"step": "content", "cut": True, "keep": True, "times": 1})
@@ -267,7 +269,7 @@ async def test_a_provider_that_is_away_is_asked_later(
 
 
 async def test_without_a_provider_transactional_is_sent_once_more_and_marketing_never(
-    committed: Database, settings: Settings, story: Any, sink: Any
+    committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     alone = Mailer(committed, settings.model_copy(update={"sink_url": None}))
     sink.behave({"step": "content", "cut": True, "keep": True})
@@ -292,7 +294,7 @@ async def test_without_a_provider_transactional_is_sent_once_more_and_marketing_
 
 
 async def test_a_mailer_that_was_frozen_after_its_claim_sends_nothing(
-    committed: Database, settings: Settings, post: Mailer, story: Any, sink: Any
+    committed: Database, settings: Settings, post: Mailer, story: Story, sink: Sink
 ) -> None:
     frozen = Mailer(committed, settings)
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -312,13 +314,15 @@ async def test_a_mailer_that_was_frozen_after_its_claim_sends_nothing(
 
 
 async def test_a_mailer_frozen_just_before_the_content_sends_nothing(
-    post: Mailer, committed: Database, story: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+    post: Mailer, committed: Database, story: Story, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline is asked after the server's leave, in the step that would write the bytes."""
     introduce = transport._Connection._introduce
     real = transport.monotonic
 
-    async def freeze(self: Any, mail: Any, deadline: float) -> Any:
+    async def freeze(
+        self: transport._Connection, mail: transport.Mail, deadline: float
+    ) -> transport.Outcome | None:
         outcome = await introduce(self, mail, deadline)
         monkeypatch.setattr(transport, "monotonic", lambda: real() + 1000)
         return outcome
@@ -332,7 +336,7 @@ async def test_a_mailer_frozen_just_before_the_content_sends_nothing(
 
 
 async def test_a_late_result_changes_nothing(
-    post: Mailer, committed: Database, settings: Settings, story: Any, sink: Any
+    post: Mailer, committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     """Frozen after the content: another one found it at the provider; the answer comes too late."""
     frozen = Mailer(committed, settings)
@@ -349,7 +353,7 @@ async def test_a_late_result_changes_nothing(
 
 
 async def test_two_mailers_at_once_send_each_mail_once(
-    committed: Database, settings: Settings, story: Any, sink: Any
+    committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     small = settings.model_copy(update={"mail_batch_size": 7})
     both = [Mailer(committed, small) for _ in range(2)]
@@ -368,7 +372,7 @@ async def test_two_mailers_at_once_send_each_mail_once(
 
 
 async def test_a_mail_that_cannot_be_written_does_not_stop_the_others(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     await story.commit(
         committed,
@@ -385,7 +389,7 @@ async def test_a_mail_that_cannot_be_written_does_not_stop_the_others(
 
 
 async def test_while_the_mail_server_is_away_nothing_is_claimed(
-    committed: Database, settings: Settings, story: Any
+    committed: Database, settings: Settings, story: Story
 ) -> None:
     lost = Mailer(committed, settings.model_copy(update={"smtp_port": 9}))
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -396,14 +400,14 @@ async def test_while_the_mail_server_is_away_nothing_is_claimed(
 
 
 async def test_the_worker_delivers_until_it_is_cancelled(
-    committed: Database, settings: Settings, story: Any, sink: Any
+    committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     service: Any = SimpleNamespace(database=committed, settings=settings)
     worker = asyncio.create_task(mailer.run(service))
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
 
     async def sent() -> bool:
-        return (await row_of(committed))["state"] == "sent"
+        return bool((await row_of(committed))["state"] == "sent")
 
     await until(sent)
     worker.cancel()
@@ -413,7 +417,7 @@ async def test_the_worker_delivers_until_it_is_cancelled(
 
 
 async def test_a_cancelled_worker_records_what_it_has_sent(
-    committed: Database, settings: Settings, story: Any, sink: Any
+    committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "content", "delay_seconds": 0.3, "times": 1})
     service: Any = SimpleNamespace(database=committed, settings=settings)
@@ -421,7 +425,7 @@ async def test_a_cancelled_worker_records_what_it_has_sent(
     worker = asyncio.create_task(mailer.run(service))
 
     async def sending() -> bool:
-        return (await row_of(committed))["state"] != "queued"
+        return bool((await row_of(committed))["state"] != "queued")
 
     await until(sending)
     worker.cancel()
@@ -431,7 +435,7 @@ async def test_a_cancelled_worker_records_what_it_has_sent(
 
 
 async def test_logs_hold_no_addresses_and_names(
-    post: Mailer, committed: Database, story: Any, sink: Any
+    post: Mailer, committed: Database, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "rcpt", "code": 550, "text": "5.1.1 no customer-1@shop.example here"})
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
@@ -439,7 +443,7 @@ async def test_logs_hold_no_addresses_and_names(
         await post.work()
     assert lines
     assert "customer-1" not in str(lines)
-    assert story.name not in str(lines)
+    assert NAME not in str(lines)
     async with committed.read() as tx:
         stored = await tx.fetch("select * from attempt")
     assert "customer-1" not in str([dict(row) for row in stored])

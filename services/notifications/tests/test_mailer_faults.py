@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from notifications.settings import Settings
 from notifications.store import totals
 from rapport.database import Database
+from services.notifications.tests.sink_client import Sink
+from services.notifications.tests.story import Story
 
 MAILS = 300
 LEASE_SECONDS = 3
@@ -72,27 +73,27 @@ async def sent(database: Database) -> int:
 
 async def wait_for(database: Database, count: int) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while await sent(database) < count:
-            await asyncio.sleep(0.02)  # between two looks; the deadline is above
+        while await sent(database) < count:  # noqa: ASYNC110  the database tells no event
+            await asyncio.sleep(0.02)
 
 
-async def check(database: Database, story: Any, sink: Any) -> None:
+async def check(database: Database, story: Story, sink: Sink) -> None:
     assert sink.count() == {"total": MAILS, "distinct": MAILS}
     assert (await story.outbox(database)).count("message-sent") == MAILS
     async with database.read() as tx:
         assert await totals.count_pending(tx) == {"mails_due": 0, "mails_open": 0}
 
 
-async def order_mails(database: Database, story: Any) -> None:
+async def order_mails(database: Database, story: Story) -> None:
     await story.commit(database, *(story.registered(n) for n in range(MAILS)))
     await story.commit(database, *(story.purchase(n, f"O{n}") for n in range(MAILS)))
 
 
 async def test_a_mailer_killed_again_and_again_sends_each_mail_once(
-    committed: Database, fleet: Fleet, story: Any, sink: Any
+    committed: Database, fleet: Fleet, story: Story, sink: Sink
 ) -> None:
     await order_mails(committed, story)
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311  a moment to kill at
     for step in range(1, 5):
         process = fleet.start()
         await wait_for(committed, min(MAILS, step * 45))
@@ -105,7 +106,7 @@ async def test_a_mailer_killed_again_and_again_sends_each_mail_once(
 
 
 async def test_a_mailer_frozen_beyond_its_lease_and_woken_sends_nothing_twice(
-    committed: Database, fleet: Fleet, story: Any, sink: Any
+    committed: Database, fleet: Fleet, story: Story, sink: Sink
 ) -> None:
     await order_mails(committed, story)
     frozen = fleet.start()

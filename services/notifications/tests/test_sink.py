@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import smtplib
 from email.message import EmailMessage
-from typing import Any, Protocol
+from pathlib import Path
 
 import httpx
 import pytest
 
 from rapport_local.ports import choose
-
-
-class Sink(Protocol):
-    """The fixture of the same name."""
-
-    smtp_port: int
-    http_port: int
-    url: str
-    directory: Any
-    start: Any
-    behave: Any
-    to: Any
-    by_message_id: Any
-    count: Any
+from services.notifications.tests.sink_client import Sink
 
 
 def mail(number: int, text: str = ".\nhello") -> EmailMessage:
@@ -83,8 +70,9 @@ def test_a_wish_can_be_for_one_recipient(sink: Sink) -> None:
     assert sink.count()["total"] == 2
 
 
-def test_mails_survive_a_kill(sink: Sink, tmp_path: Any) -> None:
-    other = type(sink)(*choose(2), tmp_path / "other")
+def test_mails_survive_a_kill(tmp_path: Path) -> None:
+    smtp_port, http_port = choose(2)
+    other = Sink(smtp_port, http_port, tmp_path / "other")
     process = other.start()
     try:
         send(other, 1, 2)

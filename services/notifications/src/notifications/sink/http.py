@@ -1,7 +1,8 @@
 """The HTTP side: look at mails, count them, ask by `Message-ID`, tell the sink how to behave.
 
-`GET /messages?message_id=&to=&limit=` · `DELETE /messages` · `GET /messages/{id}` · `GET /count` ·
-`GET /` · `GET,POST /behaviour` (a list of wishes, see `Behaviour`; an empty one means: behave) · `GET /readyz`
+`GET /messages?message_id=&to=&limit=`, `DELETE /messages`, `GET /messages/{id}`, `GET /count`,
+`GET /readyz`, `GET /` for people; `GET` and `POST /behaviour`: a list of wishes (see `Behaviour`),
+an empty one means: behave.
 """
 
 from __future__ import annotations
