@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
-
 from loyalty.handlers.members import enrol_members
 from loyalty.handlers.purchases import award_points
 from rapport.contracts.contacts import ContactRegistered, PurchaseLine, PurchaseRecorded
@@ -24,6 +22,7 @@ from rapport.messaging.delivery import Delivery
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import ADD_KEYS, Tx
 from rapport.migrate import migrate
+from rapport.pgtypes import Connection
 from rapport.testing import deliver
 from rapport_local.infra import Infra
 
@@ -53,7 +52,7 @@ def make_purchases(count: int) -> list[Delivery[PurchaseRecorded]]:
     return [deliver(e, event_id=derived_id("event", e.purchase_id), time=NOW) for e in events]
 
 
-async def enrol(connection: asyncpg.Connection) -> None:
+async def enrol(connection: Connection) -> None:
     """Register the contacts, untimed."""
     ids = [derived_id("contact", number) for number in range(MEMBERS)]
     await connection.execute(ADD_KEYS, ids)
@@ -66,9 +65,7 @@ async def enrol(connection: asyncpg.Connection) -> None:
         )
 
 
-async def credit(
-    connection: asyncpg.Connection, purchases: Sequence[Delivery[PurchaseRecorded]]
-) -> float:
+async def credit(connection: Connection, purchases: Sequence[Delivery[PurchaseRecorded]]) -> float:
     """Credit all purchases batch by batch; return the seconds it took."""
     begin = time.perf_counter()
     for start in range(0, len(purchases), BATCH):

@@ -75,7 +75,7 @@ async def fill_outbox(dsn: str, count: int) -> None:
             p.event_id,
             p.contact,
             key_hash(p.contact),
-            "rapport.contacts.purchase-recorded.v1",
+            PurchaseRecorded.type,
             p.body,
         )
         for p in purchases(count)
