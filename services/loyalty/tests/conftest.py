@@ -3,11 +3,11 @@
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 
 from rapport.database import connect
 from rapport.migrate import migrate
+from rapport.pgtypes import Connection
 from rapport_local.folder import CopyFolder
 from rapport_local.ports import choose
 from rapport_local.postgres import Postgres
@@ -39,7 +39,7 @@ async def loyalty_dsn(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-async def connection(loyalty_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(loyalty_dsn: str) -> AsyncIterator[Connection]:
     """Open the connection that the tests share."""
     opened = await connect(loyalty_dsn)
     yield opened
@@ -47,7 +47,7 @@ async def connection(loyalty_dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+async def rolled_back(connection: Connection) -> AsyncIterator[Connection]:
     """Give the connection within a transaction that is rolled back."""
     transaction = connection.transaction()
     await transaction.start()

@@ -7,10 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from loyalty.handlers import HANDLERS, TIMERS
-from rapport.contracts.base import Event
 from rapport.contracts.contacts import (
     ContactMerged,
     ContactRegistered,
@@ -22,6 +19,7 @@ from rapport.contracts.contacts import (
 from rapport.messaging.delivery import Delivery, TimerDue
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import ADD_KEYS, Published, Tx
+from rapport.pgtypes import Connection
 from rapport.testing import deliver
 
 SPEND = """
@@ -52,14 +50,14 @@ def contact(number: int) -> UUID:
     return derived_id("contact", number)
 
 
-def registered(number: int, at: datetime) -> Delivery[Event]:
+def registered(number: int, at: datetime) -> Delivery[Any]:
     """Make a registration."""
     return deliver(ContactRegistered(contact_id=contact(number), registered_at=at), time=at)
 
 
 def purchase(
     name: str, member: int, at: datetime, *lines: int, excluded: Sequence[int] = ()
-) -> Delivery[Event]:
+) -> Delivery[Any]:
     """Make a purchase with lines of these nets."""
     event = PurchaseRecorded(
         contact_id=contact(member),
@@ -78,7 +76,7 @@ def purchase(
 
 def refund(
     name: str, member: int, at: datetime, lines: dict[int, int], number: int = 0
-) -> Delivery[Event]:
+) -> Delivery[Any]:
     """Make a refund of so much net by line."""
     event = PurchaseRefunded(
         contact_id=contact(member),
@@ -93,7 +91,7 @@ def refund(
     return deliver(event, event_id=derived_id("refund event", name, number), time=at)
 
 
-def merged(loser: int, survivor: int, at: datetime) -> list[Delivery[Event]]:
+def merged(loser: int, survivor: int, at: datetime) -> list[Delivery[Any]]:
     """Make both records of a merge as they arrive: the loser's first, both canonical."""
     event = ContactMerged(
         contact_id=contact(survivor), loser_id=contact(loser), survivor_id=contact(survivor)
@@ -115,7 +113,7 @@ def merged(loser: int, survivor: int, at: datetime) -> list[Delivery[Event]]:
 class World:
     """Runs batches as the runner does, but within the caller's transaction; keeps what they say."""
 
-    connection: asyncpg.Connection
+    connection: Connection
     now: datetime
     published: list[Published] = field(default_factory=list)
     spends: int = 0
@@ -164,7 +162,7 @@ class World:
             " group by account",
             contact(member),
         )
-        found = {"pending": 0, "active": 0, "debt": 0} | dict(rows)
+        found = {"pending": 0, "active": 0, "debt": 0} | {row[0]: row[1] for row in rows}
         return found | {"debt": -found["debt"]}
 
     async def _begin(self, contacts: set[UUID]) -> Tx:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import httpx
 import pytest
 
@@ -13,6 +12,7 @@ from loyalty.settings import Settings
 from rapport.clock import Clock
 from rapport.database import Database, connect
 from rapport.migrate import migrate
+from rapport.pgtypes import Connection
 from rapport.service import Definition, Service
 from rapport_local.postgres import Postgres
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase
@@ -39,7 +39,7 @@ async def api_dsn(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-async def committed(api_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def committed(api_dsn: str) -> AsyncIterator[Connection]:
     """Open a connection that commits, with the clock at MONDAY and nothing else in the tables."""
     connection = await connect(api_dsn)
     await connection.execute(CLEAN)
@@ -49,7 +49,7 @@ async def committed(api_dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def http(api_dsn: str, committed: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
+async def http(api_dsn: str, committed: Connection) -> AsyncIterator[httpx.AsyncClient]:
     """Talk to the application without a server, once the tables are empty."""
     assert not committed.is_closed()
     settings = Settings(
@@ -68,7 +68,7 @@ async def http(api_dsn: str, committed: asyncpg.Connection) -> AsyncIterator[htt
 
 
 @pytest.fixture
-def world(committed: asyncpg.Connection) -> World:
+def world(committed: Connection) -> World:
     return World(committed, MONDAY)
 
 

@@ -181,6 +181,15 @@ def test_debt_is_repaid_by_the_next_points_that_become_active() -> None:
     assert balance(book) == (0, 15, 0)
 
 
+def test_points_become_active_once() -> None:
+    book = Book(MEMBER)
+    book.credit(credit("a", 10))
+    sale = derived_id("purchase", "a")
+    assert book.activate(sale, MEMBER) == Activation(10, 0)
+    assert book.activate(sale, MEMBER) == Activation(0, 0)
+    assert [len(journal.lines) for journal in book.journals if journal.leg == "activate"] == [2, 0]
+
+
 def test_refund_of_expired_points_takes_nothing_else() -> None:
     over = datetime(2026, 6, 1, tzinfo=UTC)
     book = Book(MEMBER)

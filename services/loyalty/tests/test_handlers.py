@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
 from loyalty.handlers.refunds import ForeignPurchaseError
 from rapport.messaging.transaction import Published
+from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import (
     World,
     contact,
@@ -25,7 +25,7 @@ WINDOW = timedelta(days=14)
 
 
 @pytest.fixture
-def world(rolled_back: asyncpg.Connection) -> World:
+def world(rolled_back: Connection) -> World:
     return World(rolled_back, MONDAY)
 
 

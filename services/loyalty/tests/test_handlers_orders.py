@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from loyalty import store
 from loyalty.handlers import purchases
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.transaction import Tx
+from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, purchase, refund
 
 pytestmark = pytest.mark.service
@@ -128,7 +128,7 @@ def stories(draw: st.DrawFn, *, spending: bool) -> tuple[list[Sale], list[Step]]
 
 
 @asynccontextmanager
-async def fresh_world(connection: asyncpg.Connection) -> AsyncIterator[World]:
+async def fresh_world(connection: Connection) -> AsyncIterator[World]:
     """Begin a world of its own and forget it afterwards."""
     transaction = connection.transaction()
     await transaction.start()
@@ -164,7 +164,7 @@ async def assert_closed(world: World) -> None:
 @EXAMPLES
 @given(story=stories(spending=True))
 async def test_any_order_repetition_and_cut_gives_the_oracles_balances(
-    connection: asyncpg.Connection, story: tuple[list[Sale], list[Step]]
+    connection: Connection, story: tuple[list[Sale], list[Step]]
 ) -> None:
     drawn, steps = story
     async with fresh_world(connection) as world:
@@ -185,7 +185,7 @@ async def test_any_order_repetition_and_cut_gives_the_oracles_balances(
 @EXAMPLES
 @given(story=stories(spending=False))
 async def test_the_same_holds_while_points_expire(
-    connection: asyncpg.Connection, story: tuple[list[Sale], list[Step]]
+    connection: Connection, story: tuple[list[Sale], list[Step]]
 ) -> None:
     drawn, steps = story
     async with fresh_world(connection) as world:
@@ -234,7 +234,7 @@ select jsonb_build_object(
 
 
 async def history(
-    connection: asyncpg.Connection, steps: list[Step], cut: int
+    connection: Connection, steps: list[Step], cut: int
 ) -> tuple[Any, dict[Any, list[Any]]]:
     """Live through the steps, each cut into lists of so many; return all rows and events."""
     async with fresh_world(connection) as world:
@@ -258,7 +258,7 @@ async def history(
 @EXAMPLES
 @given(story=stories(spending=True), cut=st.integers(1, 4))
 async def test_any_cut_of_one_list_gives_the_same_rows_and_events(
-    connection: asyncpg.Connection, story: tuple[list[Sale], list[Step]], cut: int
+    connection: Connection, story: tuple[list[Sale], list[Step]], cut: int
 ) -> None:
     """What `several_per_contact` promises."""
     _, steps = story
@@ -268,7 +268,7 @@ async def test_any_cut_of_one_list_gives_the_same_rows_and_events(
 @EXAMPLES
 @given(story=stories(spending=True))
 async def test_the_one_statement_writes_what_the_books_would(
-    connection: asyncpg.Connection, story: tuple[list[Sale], list[Step]]
+    connection: Connection, story: tuple[list[Sale], list[Step]]
 ) -> None:
     async def leave_all_alone(batch: purchases.Batch, _tx: Tx) -> set[Any]:
         return {credit.contact_id for credit in batch.credits}

@@ -9,6 +9,7 @@ import pytest
 from loyalty import store
 from loyalty.domain.programme import Programme
 from rapport.messaging.transaction import Tx
+from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase, refund, registered
 
 pytestmark = pytest.mark.service
@@ -18,12 +19,12 @@ WINDOW = timedelta(days=14)
 
 
 @pytest.fixture
-def world(rolled_back: asyncpg.Connection) -> World:
+def world(rolled_back: Connection) -> World:
     return World(rolled_back, MONDAY)
 
 
 @pytest.fixture
-def tx(rolled_back: asyncpg.Connection) -> Tx:
+def tx(rolled_back: Connection) -> Tx:
     return Tx(rolled_back, MONDAY)
 
 
