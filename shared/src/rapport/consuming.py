@@ -12,6 +12,7 @@ import structlog
 
 from rapport.contracts.registry import INBOUND
 from rapport.messaging.batch import Decoders
+from rapport.messaging.ends import LogEnds
 from rapport.messaging.inbound import InboundRunner
 from rapport.messaging.runner import Runner, RunnerSettings
 from rapport.messaging.subscriber import build_broker, subscribe
@@ -64,6 +65,7 @@ class Consuming:
                 queue_size=settings.queue_size,
             )
         self.broker: KafkaBroker | None = None
+        self.ends = LogEnds(settings.kafka_bootstrap)
 
     @property
     def all_runners(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ class Consuming:
         """Finish running transactions, tell Kafka the offsets, leave the groups."""
         for runner in self.all_runners.values():
             await runner.stop()
+        await self.ends.stop()
         if self.broker is not None:
             await _stop_quietly(self.broker)
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from aiokafka import TopicPartition
 from fastapi import APIRouter, Request, Response
 from pydantic import AwareDatetime, BaseModel
 
@@ -125,13 +124,12 @@ async def _inbound(service: Service) -> dict[str, dict[str, int]]:
     runner = service.consuming.inbound
     if runner is None or runner.consumer is None:
         raise Problem(503, "Not ready", "the inbound topic is not assigned yet")
-    places = [TopicPartition(INBOUND, p) for p in range(service.settings.partitions)]
-    ends = await runner.consumer.end_offsets(places)
+    ends = await service.consuming.ends.read(INBOUND, range(service.settings.partitions))
     async with service.database.read() as tx:
         offsets = await inbound_places.list_places(tx)
     return {
-        str(place.partition): {"position": offsets.get(place.partition, 0), "end": end}
-        for place, end in ends.items()
+        str(partition): {"position": offsets.get(partition, 0), "end": end}
+        for partition, end in ends.items()
     }
 
 
