@@ -91,7 +91,7 @@ async def redrive(request: Request, wanted: Wanted) -> Redriven:
     except NothingParkedError:
         raise Problem(404, "Nothing parked", f"contact {wanted.contact_id}") from None
     except RedriveFailedError as error:
-        raise Problem(409, "Redrive failed", f"nothing was changed: {error}") from error
+        raise Problem(409, "Redrive failed", str(error)) from error
     except Exception as error:
         if not wanted.dry_run:
             raise

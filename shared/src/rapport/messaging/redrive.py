@@ -5,44 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from asyncpg.pgproto import pgproto
 
 from rapport import metrics, telemetry
-from rapport.messaging import outbox, wave
-from rapport.messaging.batch import Decoders, Item
+from rapport.messaging import preview, wave
+from rapport.messaging.batch import Decoders, Item, StartAgainError
 from rapport.messaging.envelope import Envelope
+from rapport.messaging.handler import finder_of
 from rapport.messaging.parking import decode_headers
-from rapport.messaging.transaction import LOCK_KEYS, Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
+    import asyncpg
+
     from rapport.database import Database
+    from rapport.messaging.delivery import Delivery
+    from rapport.messaging.transaction import Tx
 
 BATCH = 500
+PREVIEWED = 10 * BATCH
 
-# Contacts joined by a parked event's contact set, or by a parked event that caused another.
-CLOSURE = """
-with recursive closure(contact) as (
-    select $1::uuid
-    union
-    select other.contact from closure c
-        join rapport.parked_event e on e.contacts @> array[c.contact]
-        cross join lateral (
-            select unnest(e.contacts) as contact
-            union
-            select unnest(d.contacts) from rapport.parked_event d
-            where d.cause_id = e.event_id or d.event_id = e.cause_id
-        ) other
+# Contacts joined to these by a parked event's contact set, or by a parked event that caused
+# another. Whole sets at a time: a contact may have many thousands of parked events.
+NEIGHBOURS = """
+with mine as materialized (
+    select event_id, cause_id, contacts from rapport.parked_event where contacts && $1::uuid[]
+), joined as (
+    select contacts from mine
+    union all
+    select contacts from rapport.parked_event where cause_id in (select event_id from mine)
+    union all
+    select contacts from rapport.parked_event where event_id in (select cause_id from mine)
 )
-select array_agg(distinct contact) from closure
+select coalesce(array_agg(distinct contact), '{}') from joined, unnest(contacts) contact
 """
 LIST = """
 select * from rapport.parked_event where contacts && $1::uuid[] order by id limit $2
 """
-LIST_IDS = "select id from rapport.parked_event where contacts && $1::uuid[] order by id"
 DELETE = "delete from rapport.parked_event where id = any($1::bigint[])"
 UNPARK = """
 update rapport.key k set parked = false
@@ -77,6 +78,15 @@ class Redriven:
     published: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Round:
+    """One transaction's share, and the keys that it turned out to need as well."""
+
+    contact: UUID
+    keys: set[UUID] = field(default_factory=set)
+    result: Redriven = field(default_factory=Redriven)
+
+
 @dataclass(eq=False)
 class Redrive:
     """Applies parked events through the service's own handlers."""
@@ -86,96 +96,108 @@ class Redrive:
     tables: Sequence[str]
 
     async def run(self, contact: UUID, actor: str) -> Redriven:
-        """Apply the contact's closure, 500 events a transaction, keeping event ids; audited.
+        """Apply the contact's closure, 500 events a transaction, keeping event ids.
 
-        Raises NothingParkedError and RedriveFailedError.
+        Each transaction is audited in itself. Raises NothingParkedError and RedriveFailedError.
         """
         done = Redriven()
-        try:
-            while await self._batch(contact, done, dry=False):
-                pass
-        except Exception as error:
-            await self._audit(actor, "redrive", contact, "failed", {"error": repr(error)[:500]})
-            if isinstance(error, NothingParkedError):
-                raise
-            msg = f"{type(error).__name__}: {error}"
-            raise RedriveFailedError(msg[:500]) from error
+        more = True
+        while more:
+            step = _Round(contact)
+
+            async def body(tx: Tx, step: _Round = step) -> bool:
+                return await self._apply(tx, step, actor)
+
+            try:
+                more = await self._transact(body, step)
+            except NothingParkedError:
+                if not done.events:
+                    raise
+                break
+            except Exception as error:
+                await self._audit_failure(actor, contact, error)
+                msg = f"{type(error).__name__}: {error}"[:500]
+                raise RedriveFailedError(f"{len(done.events)} events applied; {msg}") from error
+            done.contacts = sorted({*done.contacts, *step.result.contacts})
+            done.events += step.result.events
+            done.published += step.result.published
         metrics.count_redriven("applied", len(done.events))
-        details = {"events": len(done.events), "contacts": done.contacts}
-        await self._audit(actor, "redrive", contact, "applied", details)
-        self.database.on_commit()
         return done
 
     async def dry_run(self, contact: UUID) -> Redriven:
         """Show the closure, the row changes and the events, in a transaction that is rolled back.
 
-        Raises NothingParkedError and whatever an event raises.
+        At most 5,000 events. Raises NothingParkedError and whatever an event raises.
         """
-        done = Redriven()
-        try:
-            await self._batch(contact, done, dry=True)
-        except _RolledBackError:
-            return done
-        return done
-
-    async def discard(self, contact: UUID, actor: str, reason: str) -> Redriven:
-        """Delete the parked events of the contact's closure without applying them; audited."""
-        done = Redriven()
+        step = _Round(contact)
 
         async def body(tx: Tx) -> None:
-            done.events.clear()
-            closure = await self._lock(tx, contact)
-            rows = await tx.fetch(LIST, closure, 1_000_000)
-            if not rows:
-                raise NothingParkedError(str(contact))
-            await tx.execute(DELETE, [row["id"] for row in rows])
+            closure, rows = await self._take(tx, step, PREVIEWED)
+            contacts = sorted({*closure, *step.keys})
+            before = await preview.read(tx, self.tables, contacts)
+            await self._handle(tx, rows, step)
+            step.result.changes = await preview.compare(tx, before, contacts)
+            raise _RolledBackError
+
+        try:
+            await self._transact(body, step)
+        except _RolledBackError:
+            pass
+        return step.result
+
+    async def discard(self, contact: UUID, actor: str, reason: str) -> Redriven:
+        """Delete the parked events of the contact's closure without applying them; audited.
+
+        Raises NothingParkedError.
+        """
+        step = _Round(contact)
+
+        async def body(tx: Tx) -> None:
+            closure, _ = await self._take(tx, step, None)
             await tx.execute(UNPARK, closure)
-            done.contacts = [str(c) for c in closure]
-            done.events.extend(_summary(row) for row in rows)
+            details = {"reason": reason, "events": step.result.events, "contacts": closure}
+            await tx.execute(AUDIT, actor, "discard", str(contact), "discarded", details)
 
-        await self.database.transact(body)
-        details = {"reason": reason, "events": done.events, "contacts": done.contacts}
-        await self._audit(actor, "discard", contact, "discarded", details)
-        return done
+        await self._transact(body, step)
+        metrics.count_redriven("discarded", len(step.result.events))
+        return step.result
 
-    async def _lock(self, tx: Tx, contact: UUID) -> list[UUID]:
-        """Lock the closure's keys and read it again until it stands still."""
-        closure: list[UUID] = sorted(await tx.fetchval(CLOSURE, contact))
+    async def _transact(self, body: Callable[[Tx], Awaitable[Any]], step: _Round) -> Any:  # noqa: ANN401
+        """Run a body, with further keys locked first whenever it turns out to need them."""
         while True:
-            rows = await tx.fetch(LOCK_KEYS, closure)
-            tx.locked.update({row["id"]: row["survivor"] or row["id"] for row in rows})
-            again: list[UUID] = sorted(await tx.fetchval(CLOSURE, contact))
-            if set(again) <= set(closure):
-                return closure
-            closure = sorted(set(closure) | set(again))
+            try:
+                return await self.database.transact(body)
+            except StartAgainError as again:
+                step.keys |= again.ids
 
-    async def _batch(self, contact: UUID, done: Redriven, *, dry: bool) -> bool:
-        async with self.database.pool.acquire() as connection, connection.transaction():
-            tx = Tx(connection, await self.database.clock.now(connection))
-            closure = await self._lock(tx, contact)
-            rows = await tx.fetch(LIST, closure, BATCH if not dry else 10 * BATCH)
-            if not rows:
-                if done.events:
-                    return False
-                raise NothingParkedError(str(contact))
-            before = await self._snapshot(tx, closure) if dry else {}
-            await tx.execute(DELETE, [row["id"] for row in rows])
-            await self._apply(tx, rows)
-            await tx.execute(UNPARK, closure)
-            done.contacts = [str(c) for c in closure]
-            done.events.extend(_summary(row) for row in rows)
-            done.published.extend(
-                {"id": str(e.id), "type": e.type, "key": str(e.key)} for e in tx.published
-            )
-            if dry:
-                done.changes = _differences(before, await self._snapshot(tx, closure))
-                raise _RolledBackError
-            await outbox.write(tx, self.database.partitions)
-            remaining = await tx.fetchval(f"select exists ({LIST_IDS})", closure)
-        self.database.on_commit()
-        return bool(remaining)
+    async def _apply(self, tx: Tx, step: _Round, actor: str) -> bool:
+        """Apply the first events of the closure; tell whether some are left."""
+        closure, rows = await self._take(tx, step, BATCH)
+        await self._handle(tx, rows, step)
+        await tx.execute(UNPARK, closure)
+        details = {"events": len(rows), "contacts": closure}
+        await tx.execute(AUDIT, actor, "redrive", str(step.contact), "applied", details)
+        return bool(await tx.fetch(LIST, closure, 1))
 
-    async def _apply(self, tx: Tx, rows: Sequence[asyncpg.Record]) -> None:
+    async def _take(
+        self, tx: Tx, step: _Round, limit: int | None
+    ) -> tuple[list[UUID], list[asyncpg.Record]]:
+        """Lock the closure's keys, read it again, and delete its first events; raises when none."""
+        step.result = Redriven()
+        closure = await _closure_of(tx, step.contact)
+        await tx.lock_keys(closure | step.keys)
+        if grown := await _closure_of(tx, step.contact) - closure - step.keys:
+            raise StartAgainError(grown)
+        ordered = sorted(closure)
+        rows = await tx.fetch(LIST, ordered, limit)
+        if not rows:
+            raise NothingParkedError(str(step.contact))
+        await tx.execute(DELETE, [row["id"] for row in rows])
+        step.result.contacts = [str(c) for c in ordered]
+        step.result.events = [_summary(row) for row in rows]
+        return ordered, rows
+
+    async def _handle(self, tx: Tx, rows: Sequence[asyncpg.Record], step: _Round) -> None:
         items = []
         for row in rows:
             if row["type"] in self.decoders.handlers:
@@ -187,27 +209,45 @@ class Redrive:
             for item in items:
                 item.delivery = self.decoders.decode(item)
                 item.delivery.trace = span.process(item.envelope, root=True)
-            await self._handle(items, tx)
+            await self._find_further(tx, items)
+            for cut in wave.cut(items, self.decoders.several.__contains__):
+                for kind, members in cut.by_kind.items():
+                    await self.decoders.handlers[kind](_deliveries(members), tx)
+        step.result.published = [
+            {"id": str(e.id), "type": e.type, "key": str(e.key)} for e in tx.published
+        ]
 
-    async def _handle(self, items: Sequence[Item], tx: Tx) -> None:
-        for cut in wave.cut(items, self.decoders.several.__contains__):
-            for kind, members in cut.by_kind.items():
-                deliveries = [m.delivery for m in members if m.delivery is not None]
-                await self.decoders.handlers[kind](deliveries, tx)
+    async def _find_further(self, tx: Tx, items: Sequence[Item]) -> None:
+        """Start again with the contacts that the handlers' finders name beyond the locked ones."""
+        by_kind: dict[str, list[Item]] = {}
+        for item in items:
+            by_kind.setdefault(item.kind, []).append(item)
+        found: set[UUID] = set()
+        for kind, members in by_kind.items():
+            finder = finder_of(self.decoders.handlers[kind])
+            if finder is not None:
+                found |= await finder(_deliveries(members), tx)
+        if further := found - tx.locked.keys():
+            raise StartAgainError(further)
 
-    async def _snapshot(self, tx: Tx, contacts: Sequence[UUID]) -> dict[str, dict[str, Any]]:
-        """Read the declared tables' rows of these contacts, by their text."""
-        found: dict[str, dict[str, Any]] = {}
-        for table in self.tables:
-            sql = f"select ctid::text, to_jsonb(t) from {table} t where contact_id = any($1)"  # noqa: S608
-            found[table] = {row[0]: row[1] for row in await tx.fetch(sql, list(contacts))}
-        return found
-
-    async def _audit(
-        self, actor: str, action: str, contact: UUID, outcome: str, details: dict[str, Any]
-    ) -> None:
+    async def _audit_failure(self, actor: str, contact: UUID, error: Exception) -> None:
+        details = {"error": repr(error)[:500]}
         async with self.database.pool.acquire() as connection:
-            await connection.execute(AUDIT, actor, action, str(contact), outcome, details)
+            await connection.execute(AUDIT, actor, "redrive", str(contact), "failed", details)
+
+
+async def _closure_of(tx: Tx, contact: UUID) -> set[UUID]:
+    """Return the contact and every one joined to it, directly or through others."""
+    closure: set[UUID] = set()
+    fresh = {contact}
+    while fresh:
+        closure |= fresh
+        fresh = set(await tx.fetchval(NEIGHBOURS, list(fresh))) - closure
+    return closure
+
+
+def _deliveries(items: Sequence[Item]) -> list[Delivery[Any]]:
+    return [item.delivery for item in items if item.delivery is not None]
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:
@@ -245,18 +285,3 @@ def _summary(row: asyncpg.Record) -> dict[str, Any]:
         "reason": row["reason"],
         "error": row["error"],
     }
-
-
-def _differences(
-    before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Compare two snapshots; a changed row shows as one gone and one come."""
-    changes = []
-    for table, rows in after.items():
-        old = list(before[table].values())
-        new = list(rows.values())
-        gone = [row for row in old if row not in new]
-        come = [row for row in new if row not in old]
-        if gone or come:
-            changes.append({"table": table, "before": gone, "after": come})
-    return changes
