@@ -77,8 +77,10 @@ async def test_both_servers_keep_what_they_confirmed_when_they_are_killed(
 
 
 async def test_postgres_is_durable_and_sorts_the_same_everywhere(settings: LocalSettings) -> None:
-    with Infra(settings=settings) as infra:
-        connection = await asyncpg.connect(infra.create_database("one"))
+    with Infra(settings=settings) as infra, Infra(settings=settings) as other:
+        assert other.create_database("one") != infra.create_database("one")
+        assert other.kafka != infra.kafka
+        connection = await asyncpg.connect(infra.dsn("one"))
         for name, value in {"fsync": "on", "synchronous_commit": "on", "TimeZone": "UTC"}.items():
             assert await connection.fetchval("SELECT current_setting($1)", name) == value
         row = await connection.fetchrow(
@@ -91,12 +93,7 @@ async def test_postgres_is_durable_and_sorts_the_same_everywhere(settings: Local
         owner = psutil.Process(infra.process("postgres").pid).uids().real
         assert owner != 0
         infra.drop_database("one")
-
-
-def test_two_run_side_by_side_and_leave_no_files(settings: LocalSettings) -> None:
-    with Infra(settings=settings) as one, Infra(settings=settings) as other:
-        assert one.kafka != other.kafka
-        assert one.create_database("same") != other.create_database("same")
+        assert other.database_exists("one")
     assert list(settings.folder.iterdir()) == []
 
 

@@ -46,19 +46,16 @@ def test_everything_that_dies_comes_back_on_its_data(toy: Toy) -> None:
         }
 
 
-def test_what_was_stopped_on_purpose_stays_stopped(toy: Toy) -> None:
+def test_what_was_stopped_or_frozen_on_purpose_is_left_alone(toy: Toy) -> None:
     with toy("one") as runtime:
         runtime.stop_process("toy")
         assert not wait_until(lambda: runtime.process("toy").alive, seconds=1)
         runtime.start_process("toy")
         assert runtime.live("toy")
-
-
-def test_a_frozen_process_is_left_alone_and_can_be_stopped(toy: Toy) -> None:
-    with toy("one") as runtime:
         pid = runtime.process("toy").pid
         runtime.kill("toy", signal.SIGSTOP)
         assert not wait_until(lambda: runtime.process("toy").pid != pid, seconds=2)
+    # and a frozen process does not keep the rest from stopping
 
 
 def test_two_run_side_by_side_each_with_its_state(toy: Toy) -> None:
@@ -67,13 +64,6 @@ def test_two_run_side_by_side_each_with_its_state(toy: Toy) -> None:
         state = read_state(two.folder.state)
         assert state is not None
         assert state.processes["toy-0"][0] == two.process("toy").pid
-
-
-def test_ports_stay_the_same_from_run_to_run(toy: Toy) -> None:
-    with toy("one") as first:
-        ports = first.state().ports
-    with toy("one") as second:
-        assert second.state().ports == ports
 
 
 def test_a_taken_port_starts_nothing(settings: LocalSettings) -> None:
@@ -136,14 +126,15 @@ def test_ctrl_c_and_sigterm_leave_nothing(
     assert state_of(settings).processes == {}
 
 
-def test_a_killed_supervisor_leaves_nothing_and_the_next_start_works(
+def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_on_the_same_ports(
     up: subprocess.Popen[str], settings: LocalSettings, toy: Toy
 ) -> None:
-    processes = state_of(settings).processes
+    state = state_of(settings)
     up.kill()
-    assert all(wait_gone(pid, 60) for pid, _ in processes.values())
+    assert all(wait_gone(pid, 60) for pid, _ in state.processes.values())
     with toy("one") as runtime:
         assert runtime.live("toy")
+        assert runtime.state().ports == state.ports
 
 
 def test_down_stops_it(up: subprocess.Popen[str], settings: LocalSettings) -> None:
