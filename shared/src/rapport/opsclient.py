@@ -73,7 +73,9 @@ class OpsClient:
     def __init__(self, urls: Urls = DEFAULT_URLS, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """Remember the addresses; connections are opened when needed."""
         self.urls = {name: _listed(value) for name, value in urls.items()}
-        self._http = httpx.AsyncClient(timeout=timeout_seconds, trust_env=False)
+        # Loading certificates takes longer than most answers, and ops ports are plain HTTP.
+        verify = any(url.startswith("https:") for urls in self.urls.values() for url in urls)
+        self._http = httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, verify=verify)
 
     @property
     def services(self) -> tuple[str, ...]:

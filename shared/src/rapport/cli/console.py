@@ -8,10 +8,13 @@ from typing import NoReturn
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
-out = Console(soft_wrap=True)
+WIDE = 200
+"""Columns where nobody has a window: in a file or a pipe."""
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -30,7 +33,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in listed:
         table.add_row(*map(cell, row))
-    out.print(table)
+    show(table)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table or tree, folded at the edge of a terminal."""
+    out.print(renderable, highlight=False, soft_wrap=False, width=None if out.is_terminal else WIDE)
 
 
 def cell(value: object) -> str:

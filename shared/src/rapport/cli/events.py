@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.tree import Tree
 
+from rapport.cli import console
 from rapport.cli.addresses import AsJson, addresses
 from rapport.cli.console import fail, out, print_json, print_table
 from rapport.cli.running import ask
@@ -40,7 +41,7 @@ def show(
     if as_json_:
         print_json(as_json(journey))
     else:
-        out.print(draw(journey), highlight=False)
+        console.show(draw(journey))
 
 
 def draw(journey: Hop) -> Tree:

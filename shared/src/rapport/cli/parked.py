@@ -15,7 +15,7 @@ app = typer.Typer(help="Parked events: see why, redrive, discard.", no_args_is_h
 
 Service = Annotated[str, typer.Argument(help="The service that parked it.")]
 Contact = Annotated[str, typer.Argument(metavar="CONTACT", help="A contact's id.")]
-COLUMNS = ("id", "stream", "partition", "number", "type", "reason", "error", "attempts")
+COLUMNS = ("id", "type", "reason", "error", "attempts")
 
 
 @app.command(name="list")
@@ -26,11 +26,16 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:  # noqa: FBT
         print_json(found)
         return
     rows = [
-        (service, *(row.get(name) for name in COLUMNS), ", ".join(row.get("contacts") or ()))
+        (service, *(row.get(name) for name in COLUMNS), place_of(row), *row["contacts"][:1])
         for service, answer in found.items()
         for row in rows_of(answer)
     ]
-    print_table("Parked", ("service", *COLUMNS, "contacts"), rows)
+    print_table("Parked", ("service", *COLUMNS, "place", "contact"), rows)
+
+
+def place_of(row: dict[str, Any]) -> str:
+    """Return where an event stands in its stream."""
+    return f"{row['stream']} {row['partition']}:{row['number']}"
 
 
 def rows_of(answer: Any) -> list[dict[str, Any]]:  # noqa: ANN401  decoded JSON
