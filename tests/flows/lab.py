@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
 
+T = TypeVar("T")
 CONTACTS = "contacts.events.v1"
 LOYALTY = "loyalty.events.v1"
 BULK = """
@@ -231,3 +233,9 @@ def hold(target: Any, name: str) -> Callable[[], None]:  # noqa: ANN401  any obj
 
     setattr(target, name, nothing)
     return lambda: setattr(target, name, original)
+
+
+async def soon(waiting: Awaitable[T], seconds: float = 30.0) -> T:
+    """Wait for something that is about to happen; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        return await waiting

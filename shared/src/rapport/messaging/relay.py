@@ -22,6 +22,8 @@ from rapport.messaging.wire import Wire
 from rapport.pgtypes import required
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rapport.messaging.lease import Lease
     from rapport.messaging.tick import Tick
     from rapport.pgtypes import Connection
@@ -33,6 +35,7 @@ IDLE_POLL_SECONDS = 0.25
 BUSY_SECONDS = 5.0
 LAGGING_TICK_SECONDS = 1.0
 MARK_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 0.2
 BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 READ_MARK = "select tick, acknowledged from rapport.relay_progress"
@@ -56,6 +59,7 @@ class Relay:
         self._news = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._marked = 0.0
+        self._marking: Connection | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def lead(self, lease: Lease) -> None:
@@ -79,6 +83,7 @@ class Relay:
     async def _lead(self, lease: Lease) -> None:
         cutting = await connect(self.dsn, "rapport-tick")
         sending = await connect(self.dsn, "rapport-relay")
+        self._marking = await connect(self.dsn, "rapport-mark")
         try:
             for connection in (cutting, sending):
                 await connection.execute(PLANS)
@@ -86,19 +91,17 @@ class Relay:
             await self._read_mark(sending)
             tasks = [
                 asyncio.create_task(self._cut_ticks(cutting, lease), name="cut"),
-                asyncio.create_task(self._send_ticks(sending), name="send"),
+                asyncio.create_task(self._send_ticks(sending, lease), name="send"),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 for task in done:
                     task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await _end(tasks)
         finally:
-            cutting.terminate()
-            sending.terminate()
+            for connection in (cutting, sending, self._marking):
+                connection.terminate()
 
     async def _read_mark(self, connection: Connection) -> None:
         row = required(await connection.fetchrow(READ_MARK))
@@ -121,14 +124,14 @@ class Relay:
             busy = time.monotonic() < busy_until
             await _wait(self.wake, BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS)
 
-    async def _send_ticks(self, connection: Connection) -> None:
+    async def _send_ticks(self, connection: Connection, lease: Lease) -> None:
         while True:
             wire = Wire(self.bootstrap, self.stream, self.acknowledged)
             try:
                 await wire.start()
-                await self._check_tail(connection)
+                await self._check_tail(connection, lease)
                 await self._send_until_error(connection, wire)
-            except tail.ForkError:
+            except (tail.ForkError, LeaseLostError):
                 raise
             except Exception as error:
                 if connection.is_closed():
@@ -143,11 +146,22 @@ class Relay:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _check_tail(self, connection: Connection) -> None:
-        """Compare Kafka's last records with the ticks; start behind the highest that agrees."""
+    async def _check_tail(self, connection: Connection, lease: Lease) -> None:
+        """Compare Kafka's last records with the ticks, and find where sending starts.
+
+        Records beyond the last tick are a fork only while the lease holds: they may as well be
+        those of the one who took it over.
+        """
         found = await tail.read(self.bootstrap, self.stream, self.partitions)
         assert self.cut is not None  # noqa: S101  set before this task starts
-        self.acknowledged[:] = await tail.compare(connection, self.cut, self.acknowledged, found)
+        try:
+            agreed = await tail.compare(connection, self.cut, self.acknowledged, found)
+        except tail.ForkError:
+            async with connection.transaction():
+                await lease.check(connection)
+            raise
+        self.fork = None
+        self.acknowledged[:] = agreed
         first = await connection.fetchval(tick.FIRST_LACKING, self.acknowledged)
         self.sent = self.cut.number if first is None else first - 1
 
@@ -160,7 +174,7 @@ class Relay:
             if rows:
                 continue
             await wire.settle()
-            await self._mark(connection, force=False)
+            await self._mark()
             self._caught_up.set()
             await _wait(self._news, MARK_SECONDS)
 
@@ -175,17 +189,28 @@ class Relay:
                     record = numbering.record(row)
                     if record.number > self.acknowledged[record.partition]:
                         await wire.add(*record)
+            await self._mark()
         if tuple(numbering.last) != cut.after:
             msg = f"tick {cut.number}: rows give {numbering.last}, it says {list(cut.after)}"
             raise tail.ForkError(msg)
         await wire.flush()
         self.sent = cut.number
-        await self._mark(connection, force=False)
+        await self._mark()
 
-    async def _mark(self, connection: Connection, *, force: bool) -> None:
-        if force or time.monotonic() - self._marked >= MARK_SECONDS:
+    async def _mark(self) -> None:
+        """Note what is acknowledged, at most once a second; a large tick is marked on its way."""
+        if self._marking is not None and time.monotonic() - self._marked >= MARK_SECONDS:
             self._marked = time.monotonic()
-            await connection.execute(WRITE_MARK, self.sent, self.acknowledged)
+            await self._marking.execute(WRITE_MARK, self.sent, self.acknowledged)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they end: aiokafka's `wait_for` of Python 3.11 can swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -43,7 +43,8 @@ async def read(bootstrap: str, stream: str, partitions: int) -> dict[int, Last]:
     A log that never held anything has NOTHING; one that retention emptied is left out.
     """
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
-    await asyncio.wait_for(consumer.start(), DEADLINE_SECONDS)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await consumer.start()
     try:
         places = [TopicPartition(stream, partition) for partition in range(partitions)]
         consumer.assign(places)
@@ -58,7 +59,8 @@ async def read(bootstrap: str, stream: str, partitions: int) -> dict[int, Last]:
                 found[place.partition] = last
         return found
     finally:
-        await asyncio.wait_for(consumer.stop(), DEADLINE_SECONDS)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await consumer.stop()
 
 
 async def _last_of(
@@ -71,9 +73,8 @@ async def _last_of(
         offset = first
         consumer.seek(place, first)
         while offset < end:
-            batches = await asyncio.wait_for(
-                consumer.getmany(place, timeout_ms=1000), DEADLINE_SECONDS
-            )
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                batches = await consumer.getmany(place, timeout_ms=1000)
             for record in batches.get(place, ()):
                 offset = record.offset + 1
                 try:
@@ -87,31 +88,45 @@ async def _last_of(
     return None
 
 
+def resume_after(acknowledged: int, made: tuple[int, int], last: Last | None) -> int:
+    """Return the number after which a partition is sent again, from there to the end.
+
+    That is the lowest unacknowledged number: Kafka's last record vouches for none before it.
+    Kafka behind what was acknowledged means that it lost records: they are sent again. No record
+    at all proves nothing, retention may have emptied the log. Raises ForkError when Kafka is ahead
+    of `made`, the (epoch, number) of the last tick.
+    """
+    if last is None:
+        return acknowledged
+    if last[:2] > made:
+        msg = f"Kafka has {last.epoch}:{last.number}, the last tick says {made[0]}:{made[1]}"
+        raise ForkError(msg)
+    return min(acknowledged, last.number)
+
+
 async def compare(
     connection: Connection, cut: Tick, acknowledged: Sequence[int], found: dict[int, Last]
 ) -> list[int]:
-    """Return the number up to which each partition agrees; raises ForkError.
+    """Return the number after which each partition is sent; raises ForkError.
 
-    Kafka behind what was acknowledged means that it lost records: they are sent again. Ahead of
-    the last tick, or another event under a number, means that this database lost commits. A
-    partition without records proves nothing.
+    Kafka ahead of the last tick, or another event under a number, means that this database lost
+    commits that were sent.
     """
-    agreed = list(acknowledged)
-    for partition, last in found.items():
-        if (last.epoch, last.number) > (cut.epoch, cut.after[partition]):
-            msg = (
-                f"partition {partition}: Kafka has {last.epoch}:{last.number}, the last tick "
-                f"says {cut.epoch}:{cut.after[partition]}; run `rapport stream fork`"
-            )
-            raise ForkError(msg)
-        known = await _id_of(connection, partition, last.number)
-        if known is not None and last.id is not None and known != last.id:
+    agreed = []
+    for partition, number in enumerate(acknowledged):
+        last = found.get(partition)
+        try:
+            agreed.append(resume_after(number, (cut.epoch, cut.after[partition]), last))
+        except ForkError as error:
+            msg = f"partition {partition}: {error}; run `rapport stream fork`"
+            raise ForkError(msg) from None
+        known = await _id_of(connection, partition, last.number) if last is not None else None
+        if last is not None and None not in (known, last.id) and known != last.id:
             msg = (
                 f"partition {partition} number {last.number}: Kafka has event {last.id}, the "
                 f"outbox {known}; run `rapport stream fork`"
             )
             raise ForkError(msg)
-        agreed[partition] = last.number
     return agreed
 
 

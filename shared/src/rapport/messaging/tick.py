@@ -37,6 +37,7 @@ CLUSTER = """
 select (select system_identifier::text from pg_control_system()) as system_identifier,
     (select timeline_id from pg_control_checkpoint()) as timeline
 """
+XMAX = "select pg_snapshot_xmax(pg_current_snapshot())::text"
 NEW_ROWS = """
 select exists (select 1 from rapport.outbox where xid >= $1::text::xid8)
     or exists (select 1 from rapport.outbox where xid = any($2::text[]::xid8[]))
@@ -137,7 +138,11 @@ async def read_cluster(connection: Connection) -> tuple[str, int]:
 
 
 async def find_last(connection: Connection, partitions: int) -> Tick:
-    """Return the last tick, or tick zero; raises TickRefusedError for another cluster's."""
+    """Return the last tick, or tick zero; raises TickRefusedError for another cluster's.
+
+    A cluster whose transaction counter is behind the tick's snapshot is another one as well: new
+    rows would count as published long ago, and nothing would be sent, silently.
+    """
     system_identifier, timeline = await read_cluster(connection)
     row = await connection.fetchrow(LAST)
     if row is None:
@@ -152,13 +157,20 @@ async def find_last(connection: Connection, partitions: int) -> Tick:
     if tick.partitions != partitions:
         msg = f"tick {tick.number} has {tick.partitions} partitions, the settings say {partitions}"
         raise TickRefusedError(msg)
+    xmax = int(await connection.fetchval(XMAX))
+    if xmax < tick.snapshot.xmax:
+        msg = (
+            f"tick {tick.number} was cut at xmax {tick.snapshot.xmax}, this cluster is at {xmax}: "
+            "a restored copy must not publish; run `rapport stream fork`"
+        )
+        raise TickRefusedError(msg)
     return tick
 
 
 async def cut(connection: Connection, lease: Lease, last: Tick) -> Tick | None:
     """Cut the tick after `last` if there are rows for it: lock the lease, then take the snapshot.
 
-    Raises LeaseLostError, and TickRefusedError when the snapshot went backwards.
+    Raises LeaseLostError.
     """
     running = [str(xid) for xid in last.snapshot.running]
     if not await connection.fetchval(NEW_ROWS, str(last.snapshot.xmax), running):
@@ -178,13 +190,7 @@ async def cut(connection: Connection, lease: Lease, last: Tick) -> Tick | None:
             lease.token,
             lease.holder,
         )
-        if row is None:
-            return None
-        tick = Tick.of(row)
-        if tick.snapshot.xmax < last.snapshot.xmax:
-            msg = f"xmax went from {last.snapshot.xmax} back to {tick.snapshot.xmax}"
-            raise TickRefusedError(msg)
-        return tick
+        return None if row is None else Tick.of(row)
 
 
 def ranges(previous: Snapshot, current: Snapshot) -> tuple[str, str, list[str], list[str]]:

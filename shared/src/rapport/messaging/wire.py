@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -19,6 +19,13 @@ log = structlog.get_logger()
 
 MAX_BATCH_BYTES = 900_000
 DEADLINE_SECONDS = 10.0
+
+
+class LogRestartedError(Exception):
+    """An acknowledged batch lies at or before an earlier one: the log is another, or was cut off.
+
+    What it lost is unknown; everything that the outbox still has is sent again.
+    """
 
 
 class Wire:
@@ -41,11 +48,13 @@ class Wire:
         )
         self._builders: dict[int, BatchBuilder] = {}
         self._numbers: dict[int, int] = {}
-        self._pending: dict[int, tuple[int, asyncio.Future[object]]] = {}
+        self._pending: dict[int, tuple[int, asyncio.Future[Any]]] = {}
+        self._offsets: dict[int, int] = {}
 
     async def start(self) -> None:
         """Connect; raises KafkaError or TimeoutError."""
-        await asyncio.wait_for(self._producer.start(), DEADLINE_SECONDS)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self._producer.start()
 
     async def add(
         self, partition: int, number: int, key: bytes, value: bytes, headers: Headers
@@ -76,16 +85,21 @@ class Wire:
         await self._confirm(partition)
         builder = self._builders.pop(partition)
         builder.close()
-        future = await asyncio.wait_for(
-            self._producer.send_batch(builder, self.stream, partition=partition), DEADLINE_SECONDS
-        )
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            future = await self._producer.send_batch(builder, self.stream, partition=partition)
         self._pending[partition] = (self._numbers[partition], future)
 
     async def _confirm(self, partition: int) -> None:
         pending = self._pending.pop(partition, None)
         if pending is not None:
             number, future = pending
-            await asyncio.wait_for(asyncio.shield(future), DEADLINE_SECONDS)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                sent = await asyncio.shield(future)
+            if 0 <= sent.offset <= self._offsets.get(partition, -1):
+                self.acknowledged[partition] = 0
+                msg = f"{self.stream} partition {partition}: number {number} at {sent.offset}"
+                raise LogRestartedError(msg)
+            self._offsets[partition] = max(sent.offset, self._offsets.get(partition, -1))
             metrics.count_sent(self.stream, partition, number - self.acknowledged[partition])
             self.acknowledged[partition] = number
 
@@ -94,11 +108,12 @@ class Wire:
         for _, future in self._pending.values():
             future.add_done_callback(_retrieve)
         try:
-            await asyncio.wait_for(self._producer.stop(), DEADLINE_SECONDS)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._producer.stop()
         except Exception as error:  # noqa: BLE001  it is abandoned, whatever it says
             log.warning("producer_abandoned", stream=self.stream, error=repr(error))
 
 
-def _retrieve(future: asyncio.Future[object]) -> None:
+def _retrieve(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()
