@@ -65,7 +65,7 @@ insert into message (id, contact_id, about_id, occasion, template_language, temp
     rule, channel, category, category_version, message_class, template, decided_at, expires_at)
 select id, contact_id, about_id, occasion, template_language, template_version, reason,
     case when reason is null then 'queued' else 'suppressed' end, gates::jsonb, variables::jsonb,
-    consent_event_id, cause_id, trace, due_at, $14, $15, $16, $17, $18, $19, $20, $21
+    consent_event_id, cause_id, trace, coalesce(due_at, $20), $14, $15, $16, $17, $18, $19, $20, $21
 from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[],
     $8::text[], $9::text[], $10::uuid[], $11::uuid[], $12::text[], $13::timestamptz[])
     as m(id, contact_id, about_id, occasion, template_language, template_version, reason, gates,
@@ -84,15 +84,15 @@ async def add_messages(tx: Tx, origin: Origin, messages: Sequence[NewMessage]) -
         [m.contact_id for m in messages],
         [m.about_id for m in messages],
         [m.occasion for m in messages],
-        [m.template_language for m in messages],
-        [m.template_version for m in messages],
-        [m.reason for m in messages],
+        _sparse([m.template_language for m in messages]),
+        _sparse([m.template_version for m in messages]),
+        _sparse([m.reason for m in messages]),
         [m.gates for m in messages],
-        [None if m.variables is None else _json(m.variables) for m in messages],
-        [m.consent_event_id for m in messages],
+        _sparse([None if m.variables is None else _json(m.variables) for m in messages]),
+        _sparse([m.consent_event_id for m in messages]),
         [m.cause_id for m in messages],
-        [m.trace for m in messages],
-        [m.due_at for m in messages],
+        _sparse([m.trace for m in messages]),
+        _sparse([None if m.due_at == tx.now else m.due_at for m in messages]),
         origin.rule.code,
         origin.channel,
         origin.category.code,
@@ -103,6 +103,11 @@ async def add_messages(tx: Tx, origin: Origin, messages: Sequence[NewMessage]) -
         origin.expires_at,
     )
     return {row["id"] for row in rows}
+
+
+def _sparse(values: list[Any]) -> list[Any] | None:
+    """Leave out a column without values: `unnest` fills it up with nulls, and encoding is dear."""
+    return None if all(value is None for value in values) else values
 
 
 def _json(value: object) -> str:
