@@ -114,8 +114,7 @@ class Kafka:
         arguments = (
             "kafka.tools.StorageTool",
             "format",
-            "-t",
-            cluster,
+            f"--cluster-id={cluster}",  # it may begin with a dash
             "-c",
             str(self._properties),
         )
