@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ COLUMNS = (
     TimeElapsedColumn(),
     TextColumn("{task.fields[note]}"),
 )
+WIDE = 140
 
 
 @dataclass
@@ -46,12 +48,13 @@ class Display:
     """Writes to one console."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Take a console, or the terminal's."""
-        self.console = console or Console(soft_wrap=True, highlight=False)
+        """Take a console, or the terminal's; in a file lines may be wide."""
+        width = None if sys.stdout.isatty() else WIDE
+        self.console = console or Console(highlight=False, width=width)
 
     def say(self, line: str) -> None:
         """Print a line."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, title: str, total: int) -> Iterator[Phase]:

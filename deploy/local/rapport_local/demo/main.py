@@ -106,7 +106,8 @@ def _copy(options: Options, display: Display) -> Iterator[Access]:
         yield Access(running_state(options.into or options.check))
         return
     _forget(options.name)
-    ports = {name: port for name, port in USUAL_PORTS.items() if is_free(port)}
+    usual = USUAL_PORTS if options.name == NAME else {}
+    ports = {name: port for name, port in usual.items() if is_free(port)}
     if options.keep:
         display.say(f"starting the copy '{options.name}', which stays")
         access = Access(start_detached(options.name, options.replicas, ports))
@@ -196,4 +197,6 @@ class Demo:
         report.memory_mb = access.memory_mb()
         purchase = choose(purchases)
         if purchase:
+            dollars = purchase.net_minor / 100
+            report.journey_of = f"order {purchase.order}, {purchase.on}, {dollars:,.2f} USD"
             report.journey = list_lines(await follow_purchase(access, purchase))

@@ -18,6 +18,8 @@ from rapport_local.demo.figures import Latency
 from rapport_local.demo.life import Lived
 from rapport_local.demo.publish import COPIES
 
+SMALL = 100
+
 
 @dataclass
 class Reading:
@@ -42,6 +44,7 @@ class Report:
     latency: Mapping[str, Latency] = field(default_factory=dict)
     memory_mb: Mapping[str, float] = field(default_factory=dict)
     journey: Sequence[tuple[str, str, str]] = ()
+    journey_of: str = ""
     seconds: float = 0.0
 
     @property
@@ -85,7 +88,7 @@ class Report:
             "memory_mb": dict(self.memory_mb),
             "seconds": round(self.seconds, 1),
             "checked": {r.day.isoformat(): dict(r.totals) for r in self.readings},
-            "journey": [list(line) for line in self.journey],
+            "journey": {"of": self.journey_of, "hops": [list(line) for line in self.journey]},
         }
 
     def throughput(self) -> dict[str, float]:
@@ -122,12 +125,12 @@ def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
 
 def print_report(report: Report, console: Console) -> None:
     """Print totals, reconciliation, figures, the journey and every difference."""
-    for reading in report.readings:
-        _print_checks(reading, console)
+    _print_checks(report.readings, console)
     _print_reconciliation(report.last.reconciliation, console)
     _print_figures(report, console)
     if report.journey:
-        console.print(_table("One purchase", ("after", "service", "what"), report.journey))
+        title = f"Journey of {report.journey_of}"
+        console.print(_table(title, ("after", "service", "what"), report.journey))
     for reading in report.readings:
         for line in _dated(reading):
             console.print(f"DIFFERENT  {line}", style="bold red", markup=False)
@@ -135,13 +138,19 @@ def print_report(report: Report, console: Console) -> None:
     console.print(verdict, style="bold green" if report.agrees else "bold red")
 
 
-def _print_checks(reading: Reading, console: Console) -> None:
-    rows = [
-        (check.service, check.name, check.expected, check.found, "" if check.agrees else "DIFFERS")
-        for check in reading.checks
-    ]
-    title = f"Totals at the end of {reading.day}"
-    console.print(_table(title, ("service", "total", "counted", "found", ""), rows))
+def _print_checks(readings: Sequence[Reading], console: Console) -> None:
+    columns = ["service", "total"]
+    for reading in readings:
+        columns += [f"counted to {reading.day}", "found"]
+    by_name = [{(c.service, c.name): c for c in reading.checks} for reading in readings]
+    rows = []
+    for key in dict.fromkeys(key for checks in by_name for key in checks):
+        found = [checks.get(key) for checks in by_name]
+        pairs = [value for c in found for value in ((c.expected, c.found) if c else ("", ""))]
+        flag = [] if all(c is None or c.agrees for c in found) else ["DIFFERS"]
+        rows.append([*key, *pairs, *flag])
+    wide = any("DIFFERS" in row for row in rows)
+    console.print(_table("Totals", [*columns, ""] if wide else columns, rows))
 
 
 def _print_reconciliation(reconciliation: Reconciliation, console: Console) -> None:
@@ -156,7 +165,7 @@ def _print_reconciliation(reconciliation: Reconciliation, console: Console) -> N
 def _print_figures(report: Report, console: Console) -> None:
     rates = report.throughput()
     rows = [(name.replace("_", " "), value) for name, value in rates.items()]
-    rows += [(f"BG/NBD {name}", value) for name, value in report.bgnbd.items()]
+    rows += [(f"BG/NBD {name}", float(value)) for name, value in report.bgnbd.items()]
     for consumer, latency in report.latency.items():
         rows.append((f"commit → effect in {consumer}, p50 ms", latency.p50))
         rows.append((f"commit → effect in {consumer}, p99 ms", latency.p99))
@@ -177,6 +186,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < SMALL else f"{value:,.1f}"
+    if isinstance(value, bool) or not isinstance(value, int):
         return "missing" if value is None else str(value)
     return f"{value:,}"

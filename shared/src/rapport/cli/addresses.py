@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,12 +54,12 @@ def parse_urls(text: str) -> dict[str, str | list[str]]:
 
 def ops_urls(urls: Mapping[str, str]) -> Urls:
     """Pick the ops ports out of a copy's addresses by port name, the first replica first."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    found: dict[str, list[str]] = {service: [] for service in SERVICES}
     for port, url in sorted(urls.items(), key=lambda item: (len(item[0]), item[0])):
         service, *rest = port.split("-")
         if service in SERVICES and rest[-1:] == ["ops"]:
             found[service].append(url)
-    return dict(found)
+    return {service: listed for service, listed in found.items() if listed}
 
 
 def from_state(name: str) -> Addresses:
