@@ -28,6 +28,7 @@ from tests.flows.toys import PARTITIONS, fetch, purchase
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
+    from rapport.messaging.backlog import Backlog
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
 
@@ -233,6 +234,16 @@ def hold(target: Any, name: str) -> Callable[[], None]:  # noqa: ANN401  any obj
 
     setattr(target, name, nothing)
     return lambda: setattr(target, name, original)
+
+
+def hold_partition(backlog: Backlog) -> Callable[[], None]:
+    """Keep a partition from being applied, while it is read on; return the release."""
+    backlog.not_before = float("inf")
+
+    def release() -> None:
+        backlog.not_before = 0.0
+
+    return release
 
 
 async def soon(waiting: Awaitable[T], seconds: float = 30.0) -> T:
