@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,8 @@ RETENTION = timedelta(days=14)
 AT_LEAST = {"max.message.bytes", "retention.ms"}
 """Settings of which a cluster may have more than we ask for."""
 UNLIMITED = "-1"
+LED_SECONDS = 30.0
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ async def apply_topics(bootstrap: str, plan: TopicPlan) -> tuple[list[str], list
         known = set(await admin.list_topics())
         missing = [topic for topic in TOPICS if topic not in known]
         created = [topic for topic in missing if await _create(admin, topic, plan)]
+        await _wait_led(admin, created, plan.partitions)
         return created, await _drift(admin, [t for t in TOPICS if t not in created], plan)
     finally:
         await admin.close()
@@ -87,6 +91,17 @@ async def _create(admin: AIOKafkaAdminClient, topic: str, plan: TopicPlan) -> bo
         if code:
             raise kind(f"{topic}: {message or kind.description}")
     return True
+
+
+async def _wait_led(admin: AIOKafkaAdminClient, topics: list[str], partitions: int) -> None:
+    """Wait until every partition has a leader: a new topic is known a moment later."""
+    async with asyncio.timeout(LED_SECONDS):
+        while topics:
+            described = await admin.describe_topics(topics)
+            led = [p for topic in described for p in topic["partitions"] if p["leader"] >= 0]
+            if len(led) == partitions * len(topics):
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _drift(admin: AIOKafkaAdminClient, topics: list[str], plan: TopicPlan) -> list[Drift]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,13 @@ import httpx
 from rapport.cli.addresses import ops_urls
 from rapport.contracts.registry import SERVICES
 from rapport.opsclient import Urls
+from rapport_local.errors import LocalRuntimeError
 from rapport_local.memory import memory_mb
 from rapport_local.state import State
+
+TIMEOUT_SECONDS = 120
+PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,20 +58,29 @@ class Access:
 
     async def totals(self) -> dict[str, dict[str, Any]]:
         """Read `GET /v1/totals` of every service."""
-        async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
-            asked = (client.get(f"{self.api(service)}/v1/totals") for service in SERVICES)
-            answers = await asyncio.gather(*asked)
-        return {s: _content(a) for s, a in zip(SERVICES, answers, strict=True)}
+        asked = (self.ask(f"{self.api(service)}/v1/totals") for service in SERVICES)
+        return dict(zip(SERVICES, await asyncio.gather(*asked), strict=True))
 
-    async def read(self, url: str, method: str = "GET", **params: str) -> Any:  # noqa: ANN401  JSON
-        """Ask one address for JSON."""
-        async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
-            return _content(await client.request(method, url, params=params))
+    async def ask(self, url: str, method: str = "GET", **options: Any) -> Any:  # noqa: ANN401  JSON
+        """Ask one address for JSON; again for a while when it is being started again.
 
-
-def _content(answer: httpx.Response) -> Any:  # noqa: ANN401  JSON
-    answer.raise_for_status()
-    return answer.json()
+        Raises LocalRuntimeError.
+        """
+        until = time.monotonic() + PATIENCE_SECONDS
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+            while True:
+                try:
+                    answer = await client.request(method, url, **options)
+                except httpx.TransportError as error:
+                    reason, lasting = str(error) or type(error).__name__, False
+                else:
+                    if answer.is_success:
+                        return answer.json()
+                    reason = f"HTTP {answer.status_code}: {answer.text[:300]}"
+                    lasting = answer.is_client_error
+                if lasting or time.monotonic() > until:
+                    raise LocalRuntimeError(f"{url}: {reason}")
+                await asyncio.sleep(PAUSE_SECONDS)
 
 
 def flat(totals: Mapping[str, Any], prefix: str = "") -> dict[str, int]:

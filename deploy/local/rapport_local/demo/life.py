@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-import httpx
-
 from rapport.opsclient import OpsClient
 from rapport.settling import advance_clock, set_clock, settle
 from rapport_local.demo.access import Access
@@ -24,11 +22,9 @@ from rapport_local.demo.calendar import (
 from rapport_local.demo.dataset import SOURCE, External, Purchase, registrations, sales
 from rapport_local.demo.display import Display, Phase
 from rapport_local.demo.publish import COPIES, Publisher
-from rapport_local.errors import LocalRuntimeError
 
 BULK_DEADLINE_SECONDS = 900.0
 STEP_DEADLINE_SECONDS = 180.0
-SOURCE_SECONDS = 30.0
 
 OnCheck = Callable[[date], Awaitable[None]]
 
@@ -64,7 +60,8 @@ class Life:
         self.lived.external_events = len(customers) + len(events)
         async with OpsClient(self._access.ops, timeout_seconds=30) as ops:
             await set_clock(ops, midnight(FIRST_DAY))
-            await register_source(self._access.api("contacts"))
+            sources = f"{self._access.api('contacts')}/v1/sources"
+            await self._access.ask(sources, "POST", json={"source": SOURCE})
             await self._live_bulk(ops, [*customers, *bulk(events)])
             self.lived.live_since = datetime.now(UTC) - timedelta(milliseconds=1)
             begun = time.monotonic()
@@ -123,11 +120,3 @@ class Life:
         for status, number in publisher.statuses.items():
             self.lived.http[status] = self.lived.http.get(status, 0) + number
         self.lived.kafka_records += publisher.records
-
-
-async def register_source(api_url: str) -> None:
-    """Register the shop; its customer numbers are its own."""
-    async with httpx.AsyncClient(timeout=SOURCE_SECONDS, trust_env=False) as client:
-        answer = await client.post(f"{api_url}/v1/sources", json={"source": SOURCE})
-    if answer.is_error:
-        raise LocalRuntimeError(f"the source {SOURCE} was not registered: {answer.text[:300]}")

@@ -170,7 +170,7 @@ class Demo:
             count, FILE, day, scale=options.scale, refunds=options.refunds
         )
         totals = await self._access.totals()
-        mails = await self._access.read(f"{self._access.sink}/count")
+        mails = await self._access.ask(f"{self._access.sink}/count")
         async with OpsClient(self._access.ops, timeout_seconds=60) as ops:
             reconciliation = await reconcile(ops)
         checks = [
@@ -187,9 +187,8 @@ class Demo:
 
     async def _measure(self, purchases: Sequence[Purchase], lived: Lived) -> None:
         report, access = self._report, self._access
-        answer = await access.read(
-            f"{access.api('analytics')}/v1/metrics/bgnbd", as_of=LAST_DAY.isoformat()
-        )
+        fit = f"{access.api('analytics')}/v1/metrics/bgnbd"
+        answer = await access.ask(fit, params={"as_of": LAST_DAY.isoformat()})
         values = answer["values"] or {}
         report.bgnbd = {name: values[name] for name in ("r", "alpha", "a", "b") if name in values}
         if lived.live_since:

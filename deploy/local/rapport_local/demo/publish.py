@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from zlib import crc32
 
 import httpx
@@ -35,6 +35,7 @@ TEMPORARY = {408, 429, 500, 502, 503, 504}
 ENVELOPE = {"specversion": "1.0", "source": SOURCE, "datacontenttype": "application/json"}
 
 OnSent = Callable[[int], None]
+T = TypeVar("T")
 
 
 class PublishError(LocalRuntimeError):
@@ -179,7 +180,7 @@ class KafkaChannel:
         """Send each partition's batches, every one twice, one after the other."""
         if not events:
             return
-        partitions = sorted(await (await self._started()).partitions_for(INBOUND))
+        partitions = sorted(await self._insist(_list_partitions))
         queues: defaultdict[int, list[External]] = defaultdict(list)
         for event in events:
             place = crc32(str(event.customer).encode()) % len(partitions)
@@ -194,20 +195,25 @@ class KafkaChannel:
                 self._on_sent(len(batch))
 
     async def _send(self, partition: int, batch: Sequence[External]) -> None:
+        async def deliver(producer: AIOKafkaProducer) -> None:
+            await _deliver(producer, partition, batch)
+
+        await self._insist(deliver)
+
+    async def _insist(self, work: Callable[[AIOKafkaProducer], Awaitable[T]]) -> T:
+        """Do something with a producer; after a failure with a new one, until patience ends."""
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             producer = None
             try:
                 producer = await self._started()
-                await asyncio.wait_for(_deliver(producer, partition, batch), ACKNOWLEDGED_SECONDS)
+                return await asyncio.wait_for(work(producer), ACKNOWLEDGED_SECONDS)
             except (KafkaError, TimeoutError) as error:
                 if producer:
                     await self._abandon(producer)
                 if time.monotonic() > until:
                     raise PublishError(f"Kafka does not accept events: {error!r}") from error
                 await asyncio.sleep(PAUSE_SECONDS)
-            else:
-                return
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -232,6 +238,11 @@ class KafkaChannel:
             self._producer = None
         with suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(producer.stop(), PAUSE_SECONDS * 10)
+
+
+async def _list_partitions(producer: AIOKafkaProducer) -> set[int]:
+    partitions: set[int] = await producer.partitions_for(INBOUND)
+    return partitions
 
 
 async def _deliver(producer: AIOKafkaProducer, partition: int, batch: Sequence[External]) -> None:

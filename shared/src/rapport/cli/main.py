@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
+import structlog
 import typer
 
 from rapport.cli import clock, events, migrate, parked, position, reconcile, rejected, topics
@@ -40,7 +42,8 @@ def choose(
         typer.Option(envvar="RAPPORT_RUNTIME", help="Name of an embedded copy, or its state file."),
     ] = None,
 ) -> None:
-    """Say which suite is meant."""
+    """Say which suite is meant; what libraries log stays apart from what commands print."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     context.obj = resolve(urls, runtime)
 
 

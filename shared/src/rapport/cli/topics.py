@@ -42,8 +42,8 @@ def apply(
     plan = TopicPlan(partitions, replication_factor, timedelta(days=retention_days))
     try:
         created, drift = asyncio.run(apply_topics(bootstrap, plan))
-    except KafkaError as error:
-        fail(f"Kafka at {bootstrap}: {error}")
+    except (KafkaError, TimeoutError) as error:
+        fail(f"Kafka at {bootstrap}: {error or 'no answer in time'}")
     if as_json:
         print_json({"created": created, "drift": [asdict(item) for item in drift]})
     else:
@@ -65,8 +65,8 @@ def check(
     plan = TopicPlan(partitions, replication_factor, timedelta(days=retention_days))
     try:
         drift = asyncio.run(check_topics(bootstrap, plan))
-    except KafkaError as error:
-        fail(f"Kafka at {bootstrap}: {error}")
+    except (KafkaError, TimeoutError) as error:
+        fail(f"Kafka at {bootstrap}: {error or 'no answer in time'}")
     if as_json:
         print_json({"drift": [asdict(item) for item in drift]})
     else:
