@@ -93,7 +93,7 @@ class Consuming:
             group.create_task(self._start_broker(), name="broker")
 
     async def _start_broker(self) -> None:
-        while True:
+        while not self.service.stopping.is_set():
             broker = self._build_broker()
             try:
                 async with asyncio.timeout(START_SECONDS):

@@ -33,6 +33,8 @@ SERVER_SETTINGS = {
     "search_path": "public",
     "timezone": "UTC",
     "jit": "off",
+    # A plan made while a table was small must not outlive that.
+    "plan_cache_mode": "force_custom_plan",
 }
 ATTEMPTS = 5
 

@@ -44,8 +44,8 @@ class Leading:
         self.timers.wake.set()
 
     async def run(self) -> None:
-        """Lead whenever this process can, until cancelled."""
-        while True:
+        """Lead whenever this process can, until cancelled or stopping: a group may eat either."""
+        while not self.service.stopping.is_set():
             try:
                 await self._lead()
             except asyncio.CancelledError:

@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from rapport.contracts.registry import INBOUND
 from rapport.messaging.cloudevents import from_kafka
 from rapport.messaging.inbox import Rejection
 from rapport.messaging.parking import decode_headers
@@ -137,16 +138,23 @@ async def resubmit(request: Request, rejected_id: int) -> dict[str, Any]:
 
     async def body(tx: Tx) -> dict[str, Any]:
         row = await _find(tx, FIND_REJECTED, rejected_id, "rejected record")
+        if row["topic"] != INBOUND:
+            raise Problem(409, "Cannot be resubmitted", "a foreign record of an internal stream")
         event = from_kafka(decode_headers(row["headers"]), row["value"])
         if isinstance(event, Rejection):
-            raise Problem(422, "Still rejected", event.reason)
+            raise _still_rejected(event.reason, event.field)
         outcome = (await service.definition.accept([event], tx))[0]
         if outcome.status == "rejected":
-            raise Problem(422, "Still rejected", outcome.reason)
+            raise _still_rejected(outcome.reason or "rejected", outcome.field)
         await tx.execute(RESUBMITTED, rejected_id)
         return {"status": outcome.status, "event_id": outcome.event_id}
 
     return await service.database.transact(body)
+
+
+def _still_rejected(reason: str, field: str | None) -> Problem:
+    errors = [{"field": field or "data", "reason": reason}]
+    return Problem(422, "Still rejected", reason, errors=errors)
 
 
 async def _show(request: Request, sql: str, row_id: int, what: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -131,6 +132,12 @@ def run_main(define: Callable[[], Definition]) -> None:
         telemetry.shutdown()
 
 
+def _give_up(service: str) -> None:
+    """End the process when stopping takes too long; the database needs no goodbye."""
+    log.error("stopping_took_too_long", service=service, seconds=STOP_SECONDS)
+    os._exit(1)
+
+
 async def _migrate(definition: Definition) -> None:
     """Apply migrations, then create the positions of the streams that every service reads."""
     settings = definition.settings
@@ -155,11 +162,19 @@ async def _serve(definition: Definition, *, api: bool) -> None:
         return
     service = Service(definition, database)
     service.stopping = stopping
+    guard = asyncio.create_task(_guard(stopping, definition.name))
     try:
         await service.run(api=api)
     finally:
+        guard.cancel()
         await database.close()
         log.info("service_stopped", service=definition.name)
+
+
+async def _guard(stopping: asyncio.Event, service: str) -> None:
+    await stopping.wait()
+    await asyncio.sleep(STOP_SECONDS)
+    _give_up(service)
 
 
 async def _open(

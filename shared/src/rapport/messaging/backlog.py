@@ -65,6 +65,7 @@ class Backlog:
     not_before: float = 0.0
     delay: float = 0.0
     attempts: int = 0
+    refusals: int = 0
     first_failed: datetime | None = None
     suspect: int = 0
     waits_for: Entry | None = None
@@ -72,6 +73,13 @@ class Backlog:
     gap_at: int | None = None
     gap_since: float = 0.0
     refused: str | None = None
+    alarmed_at: float | None = None
+    bytes: int = 0
+
+    def append(self, item: Envelope | Foreign) -> None:
+        """Queue a record at the end."""
+        self.queue.append(item)
+        self.bytes += _size(item)
 
     def ready(self, size: int, reached: Reached, own_stream: str) -> Segment:
         """Return the longest prefix that may be applied now, at most `size` events."""
@@ -119,18 +127,27 @@ class Backlog:
     def drop(self, segment: Segment) -> None:
         """Take the segment's records off the queue."""
         for _ in range(segment.taken):
-            self.queue.popleft()
+            self.bytes -= _size(self.queue.popleft())
 
     def adopt(self, segment: Segment) -> None:
         """Take note that the segment is committed."""
         self.drop(segment)
         self.position.number = segment.number
         self.position.kafka_offset = segment.offset
+        self.forget_failures()
+
+    def forget_failures(self) -> None:
+        """Another record is at the head."""
         self.not_before = self.delay = 0.0
-        self.attempts = 0
+        self.attempts = self.refusals = 0
         self.first_failed = None
 
     def postpone(self, seconds: float) -> None:
         """Do not try the head again before so many seconds."""
         self.delay = seconds
         self.not_before = time.monotonic() + seconds
+
+
+def _size(item: Envelope | Foreign) -> int:
+    value = item.record.value if isinstance(item, Foreign) else item.value
+    return len(value or b"")

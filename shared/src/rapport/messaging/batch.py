@@ -167,6 +167,7 @@ class Batch:
     extra: set[UUID] = field(default_factory=set)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     span: telemetry.Batch = field(init=False)
+    handled: set[int] = field(default_factory=set)
 
     async def execute(self, connection: Connection) -> Outcome:
         """Apply and commit, starting again while keys are missing.
@@ -227,7 +228,9 @@ class Batch:
         by_kind: dict[str, list[Delivery[Any]]] = {}
         for item in items:
             handler = self.decoders.handlers.get(item.kind)
-            if handler is not None and finder_of(handler) is not None:
+            if item.envelope.id in self.condemned or handler is None:
+                continue
+            if finder_of(handler) is not None:
                 item.canonical = item.canonical or item.envelope.contacts
                 by_kind.setdefault(item.kind, []).append(self.decoders.decode(item))
         for kind, deliveries in by_kind.items():
@@ -312,6 +315,7 @@ class Batch:
 
     async def _handle(self, items: list[Item], tx: Tx) -> int:
         handled = [i for i in items if i.kind in self.decoders.handlers]
+        self.handled = {i.envelope.partition for i in handled}
         for item in handled:
             item.delivery = self.decoders.decode(item)
             if self.span.span is not None:
@@ -354,7 +358,7 @@ class Batch:
         for s in self.segments:
             parked = outcome.parked.get(s.partition, 0)
             stopped = outcome.stopped.get(s.partition)
-            if stopped is None and len(s.events) == parked:
+            if stopped is None and s.partition not in self.handled:
                 stopped = s.position.stopped
                 outcome.stopped.update({s.partition: stopped} if stopped else {})
             move = (s.partition, s.position.epoch, s.number, s.offset, stopped)

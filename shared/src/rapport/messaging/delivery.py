@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rapport.contracts.base import Event
@@ -109,8 +110,11 @@ class TimerDue:
 
     @property
     def cause_id(self) -> UUID:
-        """Derived from kind and key: a timer that fires again gives the same events."""
-        return derived_id("timer", self.kind, self.key)
+        """Derived from kind, key and instant: a run that is repeated gives the same events.
+
+        The same (kind, key), scheduled again for another instant, gives events of its own.
+        """
+        return derived_id("timer", self.kind, self.key, self.due_at.astimezone(UTC).isoformat())
 
     @property
     def cause_key(self) -> UUID | None:

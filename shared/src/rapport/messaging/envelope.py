@@ -119,7 +119,8 @@ def _read(record: ConsumerRecord, headers: dict[str, str]) -> Envelope:
         parse_entries(causal)
         field = "ce_time"
         time = headers[field]
-        datetime.fromisoformat(time)
+        if datetime.fromisoformat(time).tzinfo is None:
+            raise ForeignRecordError("the time has no offset", field)
         field = "ce_type"
         event_type = headers[field]
         owner_of(event_type)

@@ -39,14 +39,15 @@ CONNECTION_LOST = (
 def classify(error: BaseException) -> Verdict:
     """Classify by the first SQLSTATE on the chain of causes and contexts.
 
-    A closed connection anywhere on the chain counts as class 08, whatever was raised on top. An
-    unknown SQLSTATE, MemoryError and read-only transactions are tried again for ever.
+    Our own deadline says nothing else. A closed connection anywhere on the chain counts as class
+    08, whatever was raised on top. An unknown SQLSTATE, MemoryError and read-only transactions
+    are tried again for ever.
     """
-    chain = list(_chain(error))
-    if any(isinstance(link, CONNECTION_LOST) or _state(link)[:2] == "08" for link in chain):
-        return Verdict.RETRY
-    if any(isinstance(link, BatchDeadlineError) for link in chain):
+    if isinstance(error, BatchDeadlineError):
         return Verdict.HALVE
+    chain = list(_chain(error))
+    if any(_is_lost(link) for link in chain):
+        return Verdict.RETRY
     for link in chain:
         if state := _state(link):
             return _verdict_of(state)
@@ -61,6 +62,23 @@ def _verdict_of(state: str) -> Verdict:
     if state[:2] in PARK_CLASSES and state != "P0004":
         return Verdict.PARK
     return Verdict.RETRY
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Tell a lost connection; an argument that the driver refuses is an InterfaceError as well."""
+    if isinstance(error, ValueError):
+        return False
+    return isinstance(error, CONNECTION_LOST) or _state(error)[:2] == "08"
+
+
+def describe(error: BaseException) -> str:
+    """Return class and message, as Postgres can hold them; without the values in its `detail`."""
+    return storable(f"{type(error).__name__}: {error}"[:500])
+
+
+def storable(text: str) -> str:
+    """Replace what a text column refuses: NUL and lone surrogates."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _state(error: BaseException) -> str:

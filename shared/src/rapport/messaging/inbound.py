@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import TopicPartition
@@ -18,6 +19,7 @@ from aiokafka import TopicPartition
 from rapport import metrics, telemetry
 from rapport.contracts.registry import INBOUND
 from rapport.messaging import failure, parking
+from rapport.messaging.arrivals import Arrivals, Place
 from rapport.messaging.cloudevents import from_kafka
 from rapport.messaging.inbox import External, Outcome, Rejection
 from rapport.messaging.parking import Rejected
@@ -36,7 +38,7 @@ log = structlog.get_logger()
 
 GROUP = "rapport-contacts-inbound"
 IDLE_SECONDS = 0.25
-RETRY_MAX_SECONDS = 60.0
+RETRY_MAX_SECONDS = 5.0
 ALONE_ATTEMPTS = 3
 REJECTED_MOST = 5
 REJECTED_WINDOW_SECONDS = 60.0
@@ -51,18 +53,10 @@ where stream = $1 and partition = any($2::int[]) order by partition for no key u
 """
 MOVE = """
 update rapport.position p set kafka_offset = u.kafka_offset,
-    last_source = coalesce(u.source, last_source), last_id = coalesce(u.id, last_id)
+    last_source = u.source, last_id = u.id
 from unnest($2::int[], $3::bigint[], $4::text[], $5::text[]) u(partition, kafka_offset, source, id)
 where p.stream = $1 and p.partition = u.partition
 """
-
-
-class Place(NamedTuple):
-    """Where reading stands in a partition."""
-
-    offset: int
-    source: str | None
-    id: str | None
 
 
 class OffsetMovedError(Exception):
@@ -81,10 +75,9 @@ class InboundRunner:
         self.queue_size = queue_size
         self.consumer: AIOKafkaConsumer | None = None
         self.assigned: set[int] = set()
-        self.places: dict[int, Place] = {}
-        self.queues: dict[int, deque[ConsumerRecord]] = {}
+        self.queues: dict[int, Arrivals] = {}
         self.last_loop = time.monotonic()
-        self._paused: set[int] = set()
+        self._reread: set[int] = set()
         self._wake = asyncio.Event()
         self._busy = asyncio.Lock()
         self._stopping = False
@@ -97,9 +90,9 @@ class InboundRunner:
         for record in records:
             queue = self.queues.get(record.partition)
             if queue is not None:
-                queue.append(record)
-                if len(queue) >= self.queue_size and record.partition not in self._paused:
-                    self._set_paused(record.partition, paused=True)
+                queue.add(record)
+                if queue.is_full(self.queue_size) and not queue.paused:
+                    self._set_paused(record.partition, queue, paused=True)
         self._wake.set()
 
     async def revoke(self, partitions: Sequence[int]) -> None:
@@ -108,7 +101,6 @@ class InboundRunner:
             for partition in partitions:
                 self.assigned.discard(partition)
                 self.queues.pop(partition, None)
-                self.places.pop(partition, None)
 
     def assign(self, consumer: AIOKafkaConsumer, partitions: Sequence[int]) -> None:
         """Take over partitions: the loop reads their places and seeks."""
@@ -134,7 +126,6 @@ class InboundRunner:
                 raise
             except OffsetMovedError:
                 self.queues.clear()
-                self.places.clear()
             except Exception as error:  # noqa: BLE001  the database is away: try again
                 failures += 1
                 log.warning("inbound_failed", error=repr(error)[:500])
@@ -153,22 +144,33 @@ class InboundRunner:
             return
         async with self.database.pool.acquire() as connection:
             rows = await connection.fetch(FIND, INBOUND, new)
-        starts = await self.consumer.beginning_offsets([TopicPartition(INBOUND, p) for p in new])
+        places = [TopicPartition(INBOUND, p) for p in new]
+        starts = await self.consumer.beginning_offsets(places)
+        ends = await self.consumer.end_offsets(places)
+        mine = self.consumer.assignment()
         for row in rows:
-            partition = row["partition"]
-            place = TopicPartition(INBOUND, partition)
-            if partition not in self.assigned or place not in self.consumer.assignment():
-                continue
-            if starts[place] > row["kafka_offset"]:
-                log.error(
-                    "inbound_records_lost",
-                    partition=partition,
-                    count=starts[place] - row["kafka_offset"],
-                    first=row["kafka_offset"],
-                )
-            self.consumer.seek(place, max(row["kafka_offset"], starts[place]))
-            self.places[partition] = Place(*list(row.values())[1:])
-            self.queues[partition] = deque()
+            place = TopicPartition(INBOUND, row["partition"])
+            if place.partition in self.assigned and place in mine:
+                self._seek(place, Place(*list(row.values())[1:]), starts[place], ends[place])
+
+    def _seek(self, place: TopicPartition, known: Place, start: int, end: int) -> None:
+        """Read on where the database stands, or from the start of a log that does not fit it."""
+        assert self.consumer is not None  # noqa: S101  asked by the caller
+        partition, first = place.partition, known.offset
+        if start > first:
+            lost = start - first
+            log.error("inbound_records_lost", partition=partition, count=lost, first=first)
+            first = start
+        elif end < first or partition in self._reread:
+            log.error(
+                "inbound_log_replaced", partition=partition, known=first, start=start, end=end
+            )
+            first = start
+        self._reread.discard(partition)
+        verify = first == known.offset > start
+        self.queues[partition] = Arrivals(known, first, verify=verify)
+        self.consumer.seek(place, first - 1 if verify else first)
+        self.consumer.resume(place)
 
     async def _step(self) -> bool:
         async with self._busy:
@@ -189,20 +191,25 @@ class InboundRunner:
 
     def _heads(self) -> list[ConsumerRecord]:
         records: list[ConsumerRecord] = []
-        for queue in self.queues.values():
+        for partition, queue in list(self.queues.items()):
+            if queue.replaced:
+                self._reread.add(partition)
+                del self.queues[partition]
+                continue
             left = self._limit - len(records)
-            records.extend(queue[i] for i in range(min(left, len(queue))))
+            records.extend(islice(queue.records, left))
         return records
 
     def _take(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            self.queues[record.partition].popleft()
-        for partition, record in {r.partition: r for r in records}.items():
             key = _key_of(from_kafka(record.headers, record.value))
-            self.places[partition] = Place(record.offset + 1, *key)
-        for partition in list(self._paused):
-            if len(self.queues.get(partition, ())) <= self.queue_size // 2:
-                self._set_paused(partition, paused=False)
+            self.queues[record.partition].take(Place(record.offset + 1, *key))
+        for partition, queue in self.queues.items():
+            if queue.paused and queue.is_half_empty(self.queue_size):
+                self._set_paused(partition, queue, paused=False)
+        # A different one goes first next time.
+        first = records[0].partition
+        self.queues[first] = self.queues.pop(first)
 
     async def _accept(self, records: Sequence[ConsumerRecord], internal: str | None = None) -> None:
         """Accept the records in one transaction; `internal` rejects them all for that reason."""
@@ -241,7 +248,7 @@ class InboundRunner:
         partitions = sorted({record.partition for record in records})
         rows = await tx.fetch(LOCK, INBOUND, partitions)
         for row in rows:
-            if row["kafka_offset"] != self.places[row["partition"]].offset:
+            if row["kafka_offset"] != self.queues[row["partition"]].place.offset:
                 raise OffsetMovedError
 
     async def _move(self, tx: Tx, records: Sequence[ConsumerRecord]) -> None:
@@ -271,10 +278,11 @@ class InboundRunner:
         self._attempts += 1
         now = time.monotonic()
         recent = [at for at in self._rejected if now - at < REJECTED_WINDOW_SECONDS]
-        if self._attempts < ALONE_ATTEMPTS or len(recent) >= REJECTED_MOST:
+        too_many = len(recent) >= REJECTED_MOST
+        if verdict is failure.Verdict.HALVE or self._attempts < ALONE_ATTEMPTS or too_many:
             return False
         self._rejected.append(now)
-        await self._accept(records, f"internal: {type(error).__name__}: {error}"[:500])
+        await self._accept(records, f"internal: {failure.describe(error)}")
         self._take(records)
         self._attempts = 0
         return True
@@ -287,16 +295,15 @@ class InboundRunner:
         except TimeoutError:
             pass
 
-    def _set_paused(self, partition: int, *, paused: bool) -> None:
+    def _set_paused(self, partition: int, queue: Arrivals, *, paused: bool) -> None:
         place = TopicPartition(INBOUND, partition)
         if self.consumer is None or place not in self.consumer.assignment():
             return
         if paused:
             self.consumer.pause(place)
-            self._paused.add(partition)
         else:
             self.consumer.resume(place)
-            self._paused.discard(partition)
+        queue.paused = paused
 
 
 @dataclass(frozen=True, slots=True)

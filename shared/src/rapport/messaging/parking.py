@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from rapport.messaging.failure import storable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -40,7 +42,7 @@ with parked as (
 update rapport.key set parked = true where id = any($17::uuid[]) and not parked
 """
 RECENTLY_FAILED = """
-select count(distinct contact) from rapport.parked_event, unnest(contacts) contact
+select count(distinct contacts[1]) from rapport.parked_event
 where stream = $1 and partition = $2 and reason = 'failed'
     and parked_at > clock_timestamp() - make_interval(secs => $3)
 """
@@ -83,7 +85,8 @@ class Rejected(NamedTuple):
 def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Return headers as JSON, `[[name, base64], …]`: whatever their bytes are."""
     pairs = [
-        (name, None if raw is None else base64.b64encode(raw).decode()) for name, raw in headers
+        (storable(name), None if raw is None else base64.b64encode(raw).decode())
+        for name, raw in headers
     ]
     return msgspec.json.encode(pairs).decode()
 
@@ -136,8 +139,8 @@ async def reject(connection: Connection, rejected: Sequence[Rejected]) -> None:
             r.record.key,
             r.record.value,
             encode_headers(r.record.headers),
-            r.reason,
-            r.field,
+            storable(r.reason),
+            None if r.field is None else storable(r.field),
             r.source,
             r.source_id,
         )
@@ -149,4 +152,4 @@ async def reject(connection: Connection, rejected: Sequence[Rejected]) -> None:
 
 def rejected_foreign(foreign: Sequence[Foreign]) -> list[Rejected]:
     """Return foreign records of an internal stream as rejections."""
-    return [Rejected(f.record, f.reason, f.field) for f in foreign]
+    return [Rejected(f.record, f"{f.field}: {f.reason}", f.field) for f in foreign]

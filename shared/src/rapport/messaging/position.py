@@ -63,6 +63,14 @@ insert into rapport.position (stream, partition, number)
 select s, p, $3 from unnest($1::text[]) s, generate_series(0, $2::int - 1) p
 on conflict do nothing
 """
+STOP = """
+update rapport.position set stopped = $4, resume = false
+where stream = $1 and partition = $2 and number = $3
+"""
+TAKE_RESUMED = """
+update rapport.position set resume = false
+where stream = $1 and partition = any($2::int[]) and resume returning partition
+"""
 RESUME = """
 update rapport.position set resume = true
 where stream = $1 and ($2::int is null or partition = $2) and stopped is not null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +140,8 @@ class Redrive:
             step.result.changes = await preview.compare(tx, before, contacts)
             raise _RolledBackError
 
-        try:
+        with contextlib.suppress(_RolledBackError):
             await self._transact(body, step)
-        except _RolledBackError:
-            pass
         return step.result
 
     async def discard(self, contact: UUID, actor: str, reason: str) -> Redriven:

@@ -8,6 +8,7 @@ only repeat numbers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ BUSY_SECONDS = 5.0
 LAGGING_TICK_SECONDS = 1.0
 MARK_SECONDS = 1.0
 CANCEL_AGAIN_SECONDS = 0.2
+LEAVING_SECONDS = 1.0
 BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 READ_MARK = "select tick, acknowledged from rapport.relay_progress"
@@ -60,6 +62,7 @@ class Relay:
         self._caught_up = asyncio.Event()
         self._marked = 0.0
         self._marking: Connection | None = None
+        self._mark_written: tuple[int, list[int]] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def lead(self, lease: Lease) -> None:
@@ -99,6 +102,7 @@ class Relay:
                     task.result()
             finally:
                 await _end(tasks)
+                await self._mark_leaving()
         finally:
             for connection in (cutting, sending, self._marking):
                 connection.terminate()
@@ -125,11 +129,13 @@ class Relay:
             await _wait(self.wake, BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS)
 
     async def _send_ticks(self, connection: Connection, lease: Lease) -> None:
+        failures = 0
         while True:
             wire = Wire(self.bootstrap, self.stream, self.acknowledged)
             try:
                 await wire.start()
                 await self._check_tail(connection, lease)
+                failures = 0
                 await self._send_until_error(connection, wire)
             except (tail.ForkError, LeaseLostError):
                 raise
@@ -137,7 +143,8 @@ class Relay:
                 if connection.is_closed():
                     raise
                 log.warning("producer_failed", stream=self.stream, error=repr(error))
-                await asyncio.sleep(BUSY_POLL_SECONDS)
+                await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                failures += 1
             finally:
                 self._abandon(wire)
 
@@ -197,11 +204,20 @@ class Relay:
         self.sent = cut.number
         await self._mark()
 
-    async def _mark(self) -> None:
+    async def _mark(self, *, leaving: bool = False) -> None:
         """Note what is acknowledged, at most once a second; a large tick is marked on its way."""
-        if self._marking is not None and time.monotonic() - self._marked >= MARK_SECONDS:
+        mark = (self.sent, list(self.acknowledged))
+        due = leaving or time.monotonic() - self._marked >= MARK_SECONDS
+        if self._marking is not None and due and mark != self._mark_written:
             self._marked = time.monotonic()
-            await self._marking.execute(WRITE_MARK, self.sent, self.acknowledged)
+            await self._marking.execute(WRITE_MARK, *mark)
+            self._mark_written = mark
+
+    async def _mark_leaving(self) -> None:
+        """Spare the successor the resend of the last second, if Postgres answers."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEAVING_SECONDS):
+                await self._mark(leaving=True)
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import TopicPartition
 
-from rapport import metrics, telemetry
+from rapport import telemetry
 from rapport.database import connect
-from rapport.messaging import failure, position
+from rapport.messaging import failure, parking, position, report
 from rapport.messaging.backlog import Backlog, Foreign
 from rapport.messaging.batch import Batch, Condemned, PositionMovedError
 from rapport.messaging.envelope import ForeignRecordError, parse
 from rapport.messaging.failure import BatchDeadlineError, Verdict
+from rapport.messaging.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,15 +40,10 @@ log = structlog.get_logger()
 BATCH_DEADLINE_SECONDS = 10.0
 GATE_POLL_SECONDS = 0.02
 IDLE_SECONDS = 0.25
-ALARM_SECONDS = 30.0
 ALONE_ATTEMPTS = 3
 ALONE_DELAYS = (0.1, 0.5, 1.0)
 RETRY_MAX_SECONDS = 5.0
 STOPPED_MAX_SECONDS = 60.0
-COMMIT_SECONDS = 1.0
-PAUSE_ABOVE = 1.0
-RESUME_BELOW = 0.5
-RESUMED = "select partition from rapport.position where stream = $1 and resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Runner:
         self.clock = clock
         self.reached = reached
         self.own_stream = f"{settings.service}.events.v1"
-        self.consumer: AIOKafkaConsumer | None = None
+        self.reading = Reading(stream, settings.queue_size)
         self.assigned: set[int] = set()
         self.backlogs: dict[int, Backlog] = {}
         self.on_published: Callable[[], None] = lambda: None
@@ -90,10 +86,12 @@ class Runner:
         self._wake = asyncio.Event()
         self._busy = asyncio.Lock()
         self._stopping = False
-        self._committed: dict[int, int] = {}
-        self._commit_at = 0.0
-        self._committing: set[asyncio.Task[None]] = set()
-        self._alarmed: dict[int, float] = {}
+        self._reached_at = self._resumed_at = 0.0
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer | None:
+        """The subscriber's consumer, once partitions were assigned."""
+        return self.reading.consumer
 
     # Called by the subscriber.
 
@@ -107,12 +105,11 @@ class Runner:
             try:
                 envelope = parse(record)
             except ForeignRecordError as error:
-                backlog.queue.append(Foreign(record, error.reason, error.field))
+                backlog.append(Foreign(record, error.reason, error.field))
             else:
-                backlog.queue.append(envelope)
+                backlog.append(envelope)
                 traces.append(envelope.trace)
-            if len(backlog.queue) >= self.settings.queue_size * PAUSE_ABOVE:
-                self._pause(record.partition, backlog)
+            self.reading.pause_if_full(record.partition, backlog)
         if telemetry.enabled():
             with telemetry.poll_span(self.stream, traces, count=len(traces)):
                 pass
@@ -124,11 +121,11 @@ class Runner:
             for partition in partitions:
                 self.assigned.discard(partition)
                 self.backlogs.pop(partition, None)
-                self._committed.pop(partition, None)
+                self.reading.forget(partition)
 
     def assign(self, consumer: AIOKafkaConsumer, partitions: Sequence[int]) -> None:
         """Take over partitions: the loop reads their positions and seeks."""
-        self.consumer = consumer
+        self.reading.consumer = consumer
         self.assigned.update(partitions)
         self._wake.set()
 
@@ -146,8 +143,10 @@ class Runner:
             try:
                 connection = await self._connected()
                 await self._locate(connection)
-                if not await self._step(connection):
-                    await self._pause_loop(connection)
+                moved = await self._step(connection)
+                await self._look(connection)
+                if not moved:
+                    await self._pause_loop()
                 failures = 0
             except asyncio.CancelledError:
                 raise
@@ -163,7 +162,7 @@ class Runner:
         self._stopping = True
         self._wake.set()
         async with self._busy:
-            await self._commit(force=True)
+            await self.reading.commit(self.backlogs, force=True)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -202,8 +201,8 @@ class Runner:
                     self.backlogs[segment.partition].adopt(segment)
             if moving:
                 await self._attempt(connection, moving)
-            self._resume_reading()
-            await self._commit(force=False)
+            self.reading.resume(self.backlogs)
+            await self.reading.commit(self.backlogs, force=False)
             return True
 
     def _assemble(self) -> list[Segment]:
@@ -216,7 +215,7 @@ class Runner:
             if partition in self._isolated and segments:
                 continue
             segment = backlog.ready(left, self.reached, self.own_stream)
-            self._alarm(partition, backlog)
+            report.waiting(self.stream, partition, backlog)
             if not segment.taken:
                 continue
             segments.append(segment)
@@ -240,18 +239,7 @@ class Runner:
             await self._failed(connection, segments, error)
         else:
             self._succeeded(segments, outcome)
-            self._measure(segments, outcome, time.monotonic() - started)
-
-    def _measure(self, segments: list[Segment], outcome: Outcome, seconds: float) -> None:
-        events = sum(len(s.events) for s in segments)
-        metrics.observe_batch(self.stream, seconds, events, outcome.waves)
-        now = time.time()
-        for s in segments:
-            ages = [now - e.timestamp / 1000 for e in s.events]
-            metrics.observe_effect_durations(self.stream, s.partition, ages)
-            metrics.count_consumed(self.stream, s.partition, len(s.events) + s.skipped)
-        for partition, parked in outcome.parked.items():
-            metrics.count_parked(self.stream, partition, parked)
+            report.applied(self.stream, segments, outcome, time.monotonic() - started)
 
     def _batch(self, segments: list[Segment]) -> Batch:
         return Batch(
@@ -265,10 +253,13 @@ class Runner:
         )
 
     async def _execute(self, connection: Connection, batch: Batch) -> Outcome:
+        deadline = asyncio.timeout(BATCH_DEADLINE_SECONDS)
         try:
-            async with asyncio.timeout(BATCH_DEADLINE_SECONDS):
+            async with deadline:
                 return await batch.execute(connection)
-        except TimeoutError as error:
+        except Exception as error:
+            if not deadline.expired():
+                raise
             await self._disconnect()
             raise BatchDeadlineError from error
 
@@ -276,19 +267,16 @@ class Runner:
         for segment in segments:
             backlog = self.backlogs[segment.partition]
             backlog.adopt(segment)
-            backlog.position.stopped = outcome.stopped.get(segment.partition)
+            was, stopped = backlog.position.stopped, outcome.stopped.get(segment.partition)
+            backlog.position.stopped = stopped
+            backlog.limit = min(self.settings.batch_size, 2 * backlog.limit)
             if segment.number >= backlog.suspect:
                 backlog.limit = self.settings.batch_size
                 self._isolated.discard(segment.partition)
-            if backlog.position.stopped:
+            if stopped:
                 backlog.limit = 1
-                log.critical(
-                    "partition_stopped",
-                    stream=self.stream,
-                    partition=segment.partition,
-                    error=backlog.position.stopped,
-                    next_action="mend the handler; it goes on by itself",
-                )
+                if not was:
+                    report.stopped(self.stream, segment.partition, stopped)
             self.reached[self.stream, segment.partition] = (segment.position.epoch, segment.number)
         if outcome.published:
             self.on_published()
@@ -298,6 +286,8 @@ class Runner:
         """Another replica moved on: take its positions; numbers decide about what is queued."""
         found = await position.find_positions(connection, self.stream, list(self.backlogs))
         for partition, row in found.items():
+            if row.number != self.backlogs[partition].position.number:
+                self.backlogs[partition].forget_failures()
             self.backlogs[partition].position = row
         self.reached.update(await position.list_reached(connection))
 
@@ -305,17 +295,11 @@ class Runner:
         self, connection: Connection, segments: list[Segment], error: Exception
     ) -> None:
         verdict = failure.classify(error)
-        state = getattr(error, "sqlstate", None)
-        log.warning(
-            "batch_failed",
-            stream=self.stream,
-            partitions=[s.partition for s in segments],
-            events=sum(len(s.events) for s in segments),
-            verdict=verdict.value,
-            sqlstate=state,
-            error=_describe(error),
-        )
-        if self._connection is None or connection.is_closed() or (state or "")[:2] == "57":
+        state = getattr(error, "sqlstate", None) or ""
+        if verdict is Verdict.PARK and connection.is_closed():
+            verdict = Verdict.RETRY
+        report.failed(self.stream, segments, verdict, error)
+        if verdict is Verdict.RETRY and (connection.is_closed() or state.startswith("57P")):
             for segment in segments:
                 self._back_off(self.backlogs[segment.partition], RETRY_MAX_SECONDS)
             raise error
@@ -346,54 +330,64 @@ class Runner:
         backlog = self.backlogs[segment.partition]
         backlog.first_failed = backlog.first_failed or datetime.now(UTC)
         backlog.attempts += 1
+        if verdict is Verdict.PARK:
+            backlog.refusals += 1
         if backlog.position.stopped:
             self._back_off(backlog, STOPPED_MAX_SECONDS)
-        elif verdict is not Verdict.PARK:
+        elif verdict is not Verdict.PARK or not segment.events:
             self._back_off(backlog, RETRY_MAX_SECONDS)
-        elif backlog.attempts < ALONE_ATTEMPTS:
-            backlog.postpone(ALONE_DELAYS[backlog.attempts - 1])
+        elif backlog.refusals < ALONE_ATTEMPTS:
+            backlog.postpone(ALONE_DELAYS[backlog.refusals - 1])
+        elif await parking.trips_breaker(connection, self.stream, segment.partition):
+            await self._stop_partition(connection, segment, failure.describe(error))
         else:
             await self._park(connection, segment, error)
+
+    async def _stop_partition(self, connection: Connection, segment: Segment, error: str) -> None:
+        """Park nothing more: so many contacts failed a moment ago that it is the handler."""
+        number = segment.position.number
+        await connection.execute(position.STOP, self.stream, segment.partition, number, error)
+        backlog = self.backlogs[segment.partition]
+        backlog.position.stopped = error
+        report.stopped(self.stream, segment.partition, error)
+        self._back_off(backlog, STOPPED_MAX_SECONDS)
 
     async def _park(self, connection: Connection, segment: Segment, error: Exception) -> None:
         backlog = self.backlogs[segment.partition]
         event = segment.events[0]
         batch = self._batch([segment])
         since = backlog.first_failed or datetime.now(UTC)
-        batch.condemned = {event.id: Condemned(_describe(error), backlog.attempts, since)}
+        batch.condemned = {event.id: Condemned(failure.describe(error), backlog.attempts, since)}
         try:
             outcome = await self._execute(connection, batch)
         except PositionMovedError:
             await self._adopt_positions(connection)
             return
-        log.error(
-            "event_parked",
-            event_id=str(event.id),
-            contact_id=str(event.key),
-            stream=self.stream,
-            partition=event.partition,
-            sequence=event.number,
-            attempts=backlog.attempts,
-            first_failure=since.isoformat(),
-            trace=event.trace,
-            error=_describe(error),
-            next_action="rapport parked show, mend, rapport parked redrive",
-        )
+        report.parked(event, batch.condemned[event.id])
         self._succeeded([segment], outcome)
 
     def _back_off(self, backlog: Backlog, most: float) -> None:
         backlog.postpone(min(most, max(0.1, backlog.delay * 2)))
 
-    async def _pause_loop(self, connection: Connection) -> None:
-        """Wait for records; look at the positions again while something waits for its cause."""
-        self._wake.clear()
-        waiting = any(b.waits_for for b in self.backlogs.values())
-        if waiting:
+    async def _look(self, connection: Connection) -> None:
+        """Look at the positions, however busy: something waits for its cause or is stopped."""
+        if connection.is_closed():
+            return
+        now = time.monotonic()
+        if now >= self._reached_at and any(b.waits_for for b in self.backlogs.values()):
+            self._reached_at = now + GATE_POLL_SECONDS / 2
             self.reached.update(await position.list_reached(connection))
-        if any(b.position.stopped for b in self.backlogs.values()):
-            for row in await connection.fetch(RESUMED, self.stream):
+        stopped = [p for p, b in self.backlogs.items() if b.position.stopped]
+        if stopped and now >= self._resumed_at:
+            self._resumed_at = now + IDLE_SECONDS / 2
+            for row in await connection.fetch(position.TAKE_RESUMED, self.stream, stopped):
                 if row["partition"] in self.backlogs:
                     self.backlogs[row["partition"]].not_before = 0.0
+
+    async def _pause_loop(self) -> None:
+        """Wait for records, or until something may be tried again."""
+        self._wake.clear()
+        waiting = any(b.waits_for for b in self.backlogs.values())
         now = time.monotonic()
         due = [b.not_before - now for b in self.backlogs.values() if b.queue and b.not_before > now]
         seconds = min([GATE_POLL_SECONDS if waiting else IDLE_SECONDS, *due])
@@ -402,67 +396,3 @@ class Runner:
                 await self._wake.wait()
         except TimeoutError:
             pass
-
-    def _alarm(self, partition: int, backlog: Backlog) -> None:
-        """Say, once in a while, what a partition has been waiting for."""
-        now = time.monotonic()
-        if self._alarmed.get(partition, 0.0) > now - ALARM_SECONDS:
-            return
-        if backlog.waits_for and now - backlog.waits_since > ALARM_SECONDS:
-            self._alarmed[partition] = now
-            log.error(
-                "cause_missing",
-                stream=self.stream,
-                partition=partition,
-                waits_for=":".join(map(str, backlog.waits_for)),
-            )
-        if backlog.gap_at is not None and now - backlog.gap_since > ALARM_SECONDS:
-            self._alarmed[partition] = now
-            log.error(
-                "numbers_missing", stream=self.stream, partition=partition, first=backlog.gap_at
-            )
-
-    def _pause(self, partition: int, backlog: Backlog) -> None:
-        place = TopicPartition(self.stream, partition)
-        if self.consumer is not None and place in self.consumer.assignment():
-            self.consumer.pause(place)
-            backlog.paused = True
-
-    def _resume_reading(self) -> None:
-        for partition, backlog in self.backlogs.items():
-            if backlog.paused and len(backlog.queue) <= self.settings.queue_size * RESUME_BELOW:
-                place = TopicPartition(self.stream, partition)
-                if self.consumer is not None and place in self.consumer.assignment():
-                    self.consumer.resume(place)
-                backlog.paused = False
-
-    async def _commit(self, *, force: bool) -> None:
-        """Tell Kafka where the database stands; only for others to see, nothing relies on it."""
-        if self.consumer is None or (not force and time.monotonic() < self._commit_at):
-            return
-        self._commit_at = time.monotonic() + COMMIT_SECONDS
-        offsets = {
-            TopicPartition(self.stream, p): b.position.kafka_offset
-            for p, b in self.backlogs.items()
-            if b.position.kafka_offset > self._committed.get(p, 0)
-        }
-        if not offsets:
-            return
-        self._committed.update({place.partition: o for place, o in offsets.items()})
-        committing = asyncio.create_task(_tell(self.consumer, offsets))
-        self._committing.add(committing)
-        committing.add_done_callback(self._committing.discard)
-        if force:
-            await committing
-
-
-async def _tell(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-    try:
-        await asyncio.wait_for(consumer.commit(offsets), COMMIT_SECONDS)
-    except Exception as error:  # noqa: BLE001  advisory only
-        log.info("offset_commit_failed", error=repr(error))
-
-
-def _describe(error: BaseException) -> str:
-    """Return the error's class and message, without the values that Postgres adds in `detail`."""
-    return f"{type(error).__name__}: {error}"[:500]

@@ -31,22 +31,25 @@ IDLE_POLL_SECONDS = 0.25
 BUSY_SECONDS = 5.0
 BACKOFF_MAX_SECONDS = 60.0
 
-LIST_DUE = """
+# A parked contact's timers wait; after a merge the survivor's state counts as well.
+IS_PARKED = """
+exists (select 1 from rapport.key k join rapport.key s on s.id in (k.id, k.survivor)
+    where k.id = t.contact_id and s.parked)
+"""
+LIST_DUE = f"""
 select t.id, t.contact_id from rapport.timer t
 where t.due_at <= $1 and t.id <> all($2::bigint[]) and t.kind = any($4::text[])
-    and not exists (select 1 from rapport.key k where k.id = t.contact_id and k.parked)
+    and not {IS_PARKED}
 order by t.due_at, t.id limit $3
-"""
-TAKE = """
-delete from rapport.timer t using rapport.key k
-where t.id = any($1::bigint[]) and k.id = t.contact_id and not k.parked
+"""  # noqa: S608  constants only
+TAKE = f"""
+delete from rapport.timer t
+where t.id = any($1::bigint[]) and not {IS_PARKED}
 returning t.id, t.kind, t.key, t.contact_id, t.due_at, t.payload
-"""
-COUNT_DUE = """
-select count(*) from rapport.timer t
-where t.due_at <= $1
-    and not exists (select 1 from rapport.key k where k.id = t.contact_id and k.parked)
-"""
+"""  # noqa: S608  constants only
+COUNT_DUE = f"""
+select count(*) from rapport.timer t where t.due_at <= $1 and not {IS_PARKED}
+"""  # noqa: S608  constants only
 NEXT_DUE = "select min(due_at) from rapport.timer where due_at > $1"
 
 
