@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +18,15 @@ TOYS = Path(__file__).parent / "toys"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalSettings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSettings]:
     """Settings whose copies, and their data as root, are below a folder of this test."""
     # As root the data are in the temporary folder, through which Postgres' user must get.
     base = Path(tempfile.mkdtemp(prefix="rapport-tests-"))
     base.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(base))
-    return LocalSettings(folder=tmp_path / ".rapport")
+    monkeypatch.setenv("TMPDIR", str(base))
+    yield LocalSettings(folder=tmp_path / ".rapport")
+    shutil.rmtree(base)
 
 
 @pytest.fixture
