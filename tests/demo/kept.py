@@ -16,7 +16,7 @@ from rapport_local.state import State, read_state
 ROOT = Path(__file__).parents[2]
 SCALE = "20"
 NAME = "demo-test"
-RUN_SECONDS = 900
+RUN_SECONDS = 1_500
 
 
 @dataclass

@@ -14,8 +14,9 @@ WEEK = timedelta(days=7)
 FIRST_DAY = date(1998, 1, 1)
 FIRST_WEEK = date(1998, 4, 1)
 END = date(1998, 8, 1)
-CHECKED_AT = (date(1998, 7, 1), END)
-"""With the midnight that begins these days totals are checked."""
+LAST_DAY = END - DAY
+CHECKED_ON = date(1998, 6, 30)
+"""At the end of this day totals are checked, and at the end of the last one."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,20 @@ def list_midnights() -> list[date]:
     return [*days, *weeks, END]
 
 
-def steps(events: Sequence[External]) -> Iterator[Step]:
-    """Yield the steps of 1998, days and then weeks, each with its events in order."""
+def list_last_days() -> list[date]:
+    """Return the days at whose end a step's events are published."""
+    return [day - DAY for day in list_midnights()[1:]]
+
+
+def published_by(events: Sequence[External], until: date) -> list[External]:
+    """Return the events of a life that ends with the day `until`."""
+    return [event for event in events if event.published_at < midnight(until + DAY)]
+
+
+def steps(events: Sequence[External], until: date = LAST_DAY) -> Iterator[Step]:
+    """Yield the steps of 1998 up to a day, days and then weeks, each with its events in order."""
     for first, last in pairwise(list_midnights()):
+        if last > until + DAY:
+            return
         begin, end = midnight(first), midnight(last)
         yield Step(end, [event for event in events if begin <= event.published_at < end])

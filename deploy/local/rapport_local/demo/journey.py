@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from rapport.journeys import Hop, follow, moment
 from rapport.messaging.ids import derived_id
@@ -15,6 +15,7 @@ FIRST_LIVE = date(1998, 1, 15)
 LAST_LIVE = date(1998, 3, 15)
 NOTABLE_MINOR = 10_000
 LONG_SECONDS = 5
+PENDING = timedelta(days=14)
 
 
 def choose(purchases: Sequence[Purchase]) -> Purchase | None:
@@ -26,12 +27,25 @@ def choose(purchases: Sequence[Purchase]) -> Purchase | None:
 
 
 async def follow_purchase(access: Access, purchase: Purchase) -> list[Hop]:
-    """Return the hops from the till's event, and those from the day the points became active."""
-    external = derived_id("external", SOURCE, purchase.recorded().id)
+    """Return the hops from the till's event, the mails' hand-over, and the points' activation.
+
+    A mail goes out and points become active in their own time, so each begins anew.
+    """
     purchase_id = derived_id("purchase", SOURCE, purchase.order)
-    activation = derived_id("timer", "activation", str(purchase_id))
+    due_at = (purchase.at + PENDING).astimezone(UTC)
+    starts = [
+        derived_id("external", SOURCE, purchase.recorded().id),
+        derived_id("timer", "activation", str(purchase_id), due_at.isoformat()),
+    ]
+    contact_id = derived_id("contact", SOURCE, purchase.customer)
+    messages = await access.ask(
+        f"{access.api('notifications')}/v1/messages", params={"contact_id": str(contact_id)}
+    )
+    for message in messages["items"]:
+        if message["about_id"] == str(purchase_id):
+            starts.append(derived_id("hand-over", message["id"]))
     async with OpsClient(access.ops) as ops:
-        return [await follow(ops, str(start)) for start in (external, activation)]
+        return [await follow(ops, str(start)) for start in starts]
 
 
 def list_lines(journey: Sequence[Hop]) -> list[tuple[str, str, str]]:

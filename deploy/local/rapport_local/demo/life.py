@@ -11,12 +11,14 @@ from rapport.opsclient import OpsClient
 from rapport.settling import advance_clock, set_clock, settle
 from rapport_local.demo.access import Access
 from rapport_local.demo.calendar import (
-    CHECKED_AT,
+    CHECKED_ON,
     FIRST_DAY,
     FIRST_WEEK,
+    LAST_DAY,
     Step,
     bulk,
     midnight,
+    published_by,
     steps,
 )
 from rapport_local.demo.dataset import SOURCE, External, Purchase, registrations, sales
@@ -46,16 +48,19 @@ class Lived:
 class Life:
     """Publishes what happened, at the time of a clock that it moves itself."""
 
-    def __init__(self, access: Access, display: Display, on_check: OnCheck) -> None:
-        """`on_check` is called at the two moments when totals are checked, after settling."""
+    def __init__(
+        self, access: Access, display: Display, on_check: OnCheck, until: date = LAST_DAY
+    ) -> None:
+        """`on_check` is called, after settling, when totals are checked; `until` is the last day."""
         self._access = access
         self._display = display
         self._on_check = on_check
+        self._until = until
         self.lived = Lived()
 
     async def live(self, purchases: Sequence[Purchase], *, refunds: bool) -> Lived:
         """Publish everything, each event twice, in its time."""
-        events = sales(purchases, refunds=refunds)
+        events = published_by(sales(purchases, refunds=refunds), self._until)
         customers = registrations(purchases, midnight(FIRST_DAY))
         self.lived.external_events = len(customers) + len(events)
         async with OpsClient(self._access.ops, timeout_seconds=30) as ops:
@@ -65,7 +70,7 @@ class Life:
             await self._live_bulk(ops, [*customers, *bulk(events)])
             self.lived.live_since = datetime.now(UTC) - timedelta(milliseconds=1)
             begun = time.monotonic()
-            plan = list(steps(events))
+            plan = list(steps(events, self._until))
             days = [step for step in plan if step.last_day < FIRST_WEEK]
             await self._live_steps(ops, "1998, day by day", days)
             await self._live_steps(ops, "1998, week by week", plan[len(days) :])
@@ -93,7 +98,7 @@ class Life:
                     await advance_clock(ops, step.midnight, None, STEP_DEADLINE_SECONDS)
                     await publisher.publish(step.events)
                     phase.done()
-                    if step.midnight.date() in CHECKED_AT:
+                    if step.last_day in (CHECKED_ON, self._until):
                         await settle(ops, STEP_DEADLINE_SECONDS)
                         await self._on_check(step.last_day)
                 self._note(publisher)
@@ -101,7 +106,8 @@ class Life:
     async def again(self, purchases: Sequence[Purchase], *, refunds: bool) -> None:
         """Publish the whole file again into a copy that has lived; nothing may change."""
         customers = registrations(purchases, midnight(FIRST_DAY))
-        events = [*customers, *sales(purchases, refunds=refunds)]
+        sold = published_by(sales(purchases, refunds=refunds), self._until)
+        events = [*customers, *sold]
         with self._display.phase("the whole file again", COPIES * len(events)) as phase:
             async with self._publisher(phase) as publisher:
                 await publisher.publish(events)

@@ -17,7 +17,7 @@ from rapport.opsclient import OpsClient, RefusedError, UnreachableError
 from rapport.reconciling import reconcile
 from rapport.settling import ClockError, NotSettledError, settle
 from rapport_local.demo.access import Access
-from rapport_local.demo.calendar import DAY, END
+from rapport_local.demo.calendar import LAST_DAY, list_last_days
 from rapport_local.demo.check import check_events, check_mails, check_totals, list_differences
 from rapport_local.demo.count import count
 from rapport_local.demo.dataset import FILE, Purchase, read_purchases
@@ -35,7 +35,6 @@ from rapport_local.settings import LocalSettings
 from rapport_local.supervisor import Runtime
 
 NAME = "demo"
-LAST_DAY = END - DAY
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Options:
     into: str
     check: str
     report: Path | None
+    until: date
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -63,7 +63,12 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--name", default=NAME, help="of the copy; several run side by side")
     parser.add_argument("--into", default="", metavar="NAME", help="publish again into a kept copy")
     parser.add_argument("--check", default="", metavar="NAME", help="only compare a kept copy")
+    parser.add_argument(
+        "--until", type=date.fromisoformat, default=LAST_DAY, metavar="DATE", help="its last day"
+    )
     given = parser.parse_args(argv)
+    if given.until not in list_last_days():
+        parser.error("--until wants a day up to 1998-03-31, or the last one of a later week")
     if given.scale < 1 or given.replicas < 1:
         parser.error("--scale and --replicas want at least 1")
     return Options(
@@ -75,6 +80,7 @@ def parse(argv: Sequence[str]) -> Options:
         given.into,
         given.check,
         given.json,
+        given.until,
     )
 
 
@@ -151,13 +157,13 @@ class Demo:
         """Live, or publish again, or only look; then compare and measure."""
         options = self._options
         purchases = read_purchases(FILE, options.scale)
-        life = Life(self._access, self._display, self.read)
+        life = Life(self._access, self._display, self.read, options.until)
         if options.into:
             await life.again(purchases, refunds=options.refunds)
-            await self.read(LAST_DAY)
+            await self.read(options.until)
         elif options.check:
             await settle(self._access.ops)
-            await self.read(LAST_DAY)
+            await self.read(options.until)
         else:
             self._report.lived = await life.live(purchases, refunds=options.refunds)
         await self._measure(purchases, life.lived)
@@ -188,13 +194,13 @@ class Demo:
     async def _measure(self, purchases: Sequence[Purchase], lived: Lived) -> None:
         report, access = self._report, self._access
         fit = f"{access.api('analytics')}/v1/metrics/bgnbd"
-        answer = await access.ask(fit, params={"as_of": LAST_DAY.isoformat()})
+        answer = await access.ask(fit, params={"as_of": self._options.until.isoformat()})
         values = answer["values"] or {}
         report.bgnbd = {name: values[name] for name in ("r", "alpha", "a", "b") if name in values}
         if lived.live_since:
             report.latency = await measure_latency(access, lived.live_since)
         report.memory_mb = access.memory_mb()
-        purchase = choose(purchases)
+        purchase = choose([p for p in purchases if p.on <= self._options.until])
         if purchase:
             dollars = purchase.net_minor / 100
             report.journey_of = f"order {purchase.order}, {purchase.on}, {dollars:,.2f} USD"
