@@ -7,7 +7,16 @@ from datetime import date, timedelta
 import pytest
 
 from rapport.contracts.inbound import EXTERNAL_TYPES
-from rapport_local.demo.calendar import CHECKED_AT, END, FIRST_DAY, bulk, midnight, steps
+from rapport_local.demo.calendar import (
+    CHECKED_ON,
+    DAY,
+    END,
+    FIRST_DAY,
+    bulk,
+    midnight,
+    published_by,
+    steps,
+)
 from rapport_local.demo.dataset import (
     External,
     Purchase,
@@ -90,8 +99,19 @@ def test_bulk_and_steps_hold_every_event_once(purchases: list[Purchase]) -> None
     published = [*bulk(events), *(event for step in plan for event in step.events)]
     assert published == events
     assert len(plan) == 90 + 18
-    assert {date(1998, 4, 1), date(1998, 4, 8), *CHECKED_AT} <= {s.midnight.date() for s in plan}
+    assert {date(1998, 4, 1), date(1998, 4, 8), CHECKED_ON + DAY, END} <= {s.midnight.date() for s in plan}
     assert plan[-1].midnight == midnight(END)
+
+
+def test_a_shorter_life_holds_everything_up_to_its_last_day(purchases: list[Purchase]) -> None:
+    events, until = sales(purchases), date(1998, 1, 31)
+
+    plan = list(steps(events, until))
+
+    published = [*bulk(events), *(event for step in plan for event in step.events)]
+    assert plan[-1].last_day == until
+    assert published == published_by(events, until)
+    assert {event.published_at.date() <= until for event in published} == {True}
 
 
 def test_a_step_publishes_what_has_happened_before_its_end(purchases: list[Purchase]) -> None:

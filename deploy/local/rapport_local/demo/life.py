@@ -51,7 +51,7 @@ class Life:
     def __init__(
         self, access: Access, display: Display, on_check: OnCheck, until: date = LAST_DAY
     ) -> None:
-        """`on_check` is called, after settling, when totals are checked; `until` is the last day."""
+        """`on_check` is called after settling, when totals are checked; `until` is the last day."""
         self._access = access
         self._display = display
         self._on_check = on_check
