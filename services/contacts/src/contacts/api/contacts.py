@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from contacts.api.paging import Cursor, Limit, Page, id_after, page_of
@@ -136,22 +136,28 @@ async def post_contact(
     return await answer_once(request, idempotency_key, write)
 
 
-@router.get("")
-async def list_contacts(  # noqa: PLR0913, PLR0917  query parameters
-    request: Request,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+def wanted_contacts(
     email: Annotated[str | None, Query(max_length=320)] = None,
     system: Annotated[str | None, Query(max_length=200)] = None,
     number: Annotated[str | None, Query(max_length=200)] = None,
-) -> Page[ContactModel]:
-    """List contacts, all or those with an e-mail address or a number in a reference system."""
-    service: Service = request.app.state.service
+) -> store.Filter:
+    """Read which contacts are asked for; a number goes with its reference system."""
     if (system is None) != (number is None):
         missing = "system" if system is None else "number"
         errors = [{"field": missing, "reason": "system and number belong together"}]
         raise Problem(422, "The request is not valid", errors=errors)
-    wanted = store.Filter(email, system, number)
+    return store.Filter(email, system, number)
+
+
+@router.get("")
+async def list_contacts(
+    request: Request,
+    wanted: Annotated[store.Filter, Depends(wanted_contacts)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ContactModel]:
+    """List contacts, all or those with an e-mail address or a number in a reference system."""
+    service: Service = request.app.state.service
     async with service.database.read() as tx:
         rows = await store.list_contacts(tx, id_after(cursor), limit + 1, wanted)
     page = page_of(rows, limit, "id")
