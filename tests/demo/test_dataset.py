@@ -99,7 +99,9 @@ def test_bulk_and_steps_hold_every_event_once(purchases: list[Purchase]) -> None
     published = [*bulk(events), *(event for step in plan for event in step.events)]
     assert published == events
     assert len(plan) == 90 + 18
-    assert {date(1998, 4, 1), date(1998, 4, 8), CHECKED_ON + DAY, END} <= {s.midnight.date() for s in plan}
+    assert {date(1998, 4, 1), date(1998, 4, 8), CHECKED_ON + DAY, END} <= {
+        s.midnight.date() for s in plan
+    }
     assert plan[-1].midnight == midnight(END)
 
 
