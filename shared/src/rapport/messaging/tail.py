@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rapport.messaging import tick
 from rapport.messaging.envelope import ForeignRecordError, parse
 from rapport.messaging.numbering import Numbering
+from rapport.messaging.position import Step, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +28,30 @@ class ForkError(Exception):
 
 
 class Last(NamedTuple):
-    """The last record of ours in a partition."""
+    """What a partition's end holds: its highest record, and how far one gets who reads it.
+
+    `reached` is below `number` where records are missing: the log lost some, and a relay that woke
+    up wrote behind the gap.
+    """
 
     epoch: int
     number: int
     id: UUID | None
+    reached: int
+
+    def behind(self, epoch: int, number: int, event_id: UUID) -> Last:
+        """Return what it holds with one more record."""
+        if epoch > self.epoch:
+            return Last(epoch, number, event_id, number)
+        reached = self.reached
+        if step(self.epoch, reached, epoch, number) is Step.APPLY:
+            reached = number
+        if (epoch, number) > (self.epoch, self.number):
+            return Last(epoch, number, event_id, reached)
+        return self._replace(reached=reached)
 
 
-NOTHING = Last(0, 0, None)
+NOTHING = Last(0, 0, None, 0)
 
 
 async def read(bootstrap: str, stream: str, partitions: int) -> dict[int, Last]:
@@ -69,7 +86,7 @@ async def _last_of(
     """Look back from the end in growing windows, past records that are not ours."""
     for window in WINDOWS:
         first = max(start, end - window)
-        highest: Last | None = None
+        last: Last | None = None
         offset = first
         consumer.seek(place, first)
         while offset < end:
@@ -81,10 +98,9 @@ async def _last_of(
                     envelope = parse(record)
                 except ForeignRecordError:
                     continue
-                last = Last(envelope.epoch, envelope.number, envelope.id)
-                highest = max(highest or last, last)
-        if highest is not None or first == start:
-            return highest
+                last = (last or NOTHING).behind(envelope.epoch, envelope.number, envelope.id)
+        if last is not None or first == start:
+            return last
     return None
 
 
@@ -92,16 +108,16 @@ def resume_after(acknowledged: int, made: tuple[int, int], last: Last | None) ->
     """Return the number after which a partition is sent again, from there to the end.
 
     That is the lowest unacknowledged number: Kafka's last record vouches for none before it.
-    Kafka behind what was acknowledged means that it lost records: they are sent again. No record
-    at all proves nothing, retention may have emptied the log. Raises ForkError when Kafka is ahead
-    of `made`, the (epoch, number) of the last tick.
+    Kafka behind what was acknowledged, or a gap at its end, means that it lost records: they are
+    sent again. No record at all proves nothing, retention may have emptied the log. Raises
+    ForkError when Kafka is ahead of `made`, the (epoch, number) of the last tick.
     """
     if last is None:
         return acknowledged
     if last[:2] > made:
         msg = f"Kafka has {last.epoch}:{last.number}, the last tick says {made[0]}:{made[1]}"
         raise ForkError(msg)
-    return min(acknowledged, last.number)
+    return min(acknowledged, last.reached)
 
 
 async def compare(

@@ -1,0 +1,201 @@
+"""Replicas, rebalances, kills and restarts in mid-load: the same totals, the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from rapport.contracts.contacts import PurchaseRecorded
+from rapport.contracts.loyalty import PointsAwarded
+from rapport.testing.inprocess import until
+
+from tests.flows import lab, toy_process
+from tests.flows.lab import CONTACTS, LOYALTY, Log
+from tests.flows.toys import enter, fetch, note
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from uuid import UUID
+
+    from rapport.testing.inprocess import InProcess
+    from rapport_local.infra import Infra
+
+    from tests.flows.toys import Toys
+
+WORKERS = "select distinct worker from rapport.batch_log where applied > 0"
+
+
+class Load:
+    """Writes purchases of 30 contacts, numbered per contact, until told to stop."""
+
+    def __init__(self, till: InProcess) -> None:
+        self.till = till
+        self.contacts = [lab.contact_in(n % 3) for n in range(30)]
+        self.written = 0
+        self._stopping = False
+        self._task = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        number = dict.fromkeys(self.contacts, 0)
+        while not self._stopping:
+            for contact in self.contacts:
+                orders = [f"{number[contact] + n:06}" for n in range(3)]
+                try:
+                    await lab.record(self.till.running.database, contact, orders)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    # It may have been committed: then the next numbers come a second time.
+                    await asyncio.sleep(0.1)
+                else:
+                    number[contact] += 3
+                    self.written += 3
+            await asyncio.sleep(0.01)
+
+    async def more(self, purchases: int) -> None:
+        """Wait until so many more were written."""
+        target = self.written + purchases
+
+        async def enough() -> bool:
+            assert not self._task.done(), self._task.exception()
+            return self.written >= target
+
+        await until(enough, f"{purchases} more purchases", 60)
+
+    async def stop(self) -> int:
+        """Stop; return how many purchases the outbox holds."""
+        self._stopping = True
+        await self._task
+        sql = "select count(distinct event_id) from rapport.outbox"
+        return int((await fetch(self.till, sql))[0][0])
+
+
+async def check(book: asyncpg.Connection, contacts: Sequence[UUID], purchases: int) -> None:
+    """Each purchase was entered once, in its contact's order, and nothing waits aside."""
+    sums = "select count(*), sum(number), (select sum(points) from book) from entry"
+
+    async def complete() -> bool:
+        return bool((await book.fetchrow(sums))[0] >= purchases)
+
+    await until(complete, f"{purchases} entries", 90)
+    assert list(await book.fetchrow(sums)) == [purchases, purchases, purchases]
+    for contact in contacts:
+        notes = await book.fetch("select note from entry where contact_id = $1 order by id", contact)
+        orders = [row["note"] for row in notes]
+        assert orders == sorted(orders), f"inversion at {contact}"
+    assert await book.fetchval("select count(*) from rapport.parked_event") == 0
+
+
+@asynccontextmanager
+async def replica(toys: Toys, infra: Infra) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the book as a process."""
+    definition = await toys.define("loyalty", {})
+    settings = definition.settings
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAPPORT_ENVIRONMENT": "development",
+        "RAPPORT_DATABASE_DSN": settings.database_dsn,
+        "RAPPORT_KAFKA_BOOTSTRAP": infra.kafka,
+        "RAPPORT_PORT": str(settings.port),
+        "RAPPORT_OPS_PORT": str(settings.ops_port),
+        "RAPPORT_PARTITIONS": str(settings.partitions),
+        "RAPPORT_LEASE_SECONDS": "2",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", toy_process.__name__, "serve"),
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_replicas_come_and_go_under_load(toys: Toys, infra: Infra) -> None:
+    """A second replica joins, the first is killed, a third joins, the second leaves politely."""
+    till = await toys.start("contacts", {})
+    book = await asyncpg.connect(await toys.database("loyalty"))
+    load = Load(till)
+
+    async def works(process: asyncio.subprocess.Process) -> None:
+        async def seen() -> bool:
+            assert process.returncode is None
+            workers = [row["worker"] for row in await book.fetch(WORKERS)]
+            return any(worker.endswith(f"/{process.pid}") for worker in workers)
+
+        await until(seen, f"replica {process.pid} applied something", 60)
+
+    async with (
+        replica(toys, infra) as first,
+        replica(toys, infra) as second,
+        replica(toys, infra) as third,
+    ):
+        third.send_signal(signal.SIGSTOP)
+        await works(first)
+        await works(second)
+        await load.more(300)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        third.send_signal(signal.SIGCONT)
+        await works(third)
+        await load.more(300)
+        second.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            assert await second.wait() == 0
+        await load.more(300)
+        await check(book, load.contacts, await load.stop())
+    await book.close()
+
+
+async def flow(toys: Toys) -> tuple[InProcess, InProcess]:
+    till = await toys.start("contacts", {PointsAwarded: note})
+    return till, await toys.start("loyalty", {PurchaseRecorded: enter})
+
+
+async def check_both(till: InProcess, book: InProcess, load: Load, infra: Infra) -> None:
+    """Purchases arrived at the book, awards came back to the till, each once."""
+    purchases = await load.stop()
+    await lab.entered(till, purchases, 90)
+    async with book.running.database.pool.acquire() as connection:
+        await check(connection, load.contacts, purchases)
+    rows = await fetch(till, "select count(*), sum(number) from entry")
+    assert list(rows[0].values()) == [purchases, purchases]
+    await lab.assert_nothing_parked(till, book)
+    Log(await lab.read_stream(infra, CONTACTS)).check(purchases)
+    Log(await lab.read_stream(infra, LOYALTY)).check(purchases)
+
+
+async def test_kafka_restarts_under_load(toys: Toys, infra: Infra) -> None:
+    """Purchases go on while Kafka is away; ticks are cut, nothing is lost, doubled or parked."""
+    till, book = await flow(toys)
+    load = Load(till)
+    await load.more(300)
+    await lab.entered(book, 100)
+    await asyncio.to_thread(infra.kill, "kafka", signal.SIGKILL)
+    await asyncio.to_thread(infra.stop_kafka)
+    await load.more(600)
+    await asyncio.to_thread(infra.start_kafka)
+    await load.more(300)
+    await check_both(till, book, load, infra)
+
+
+async def test_postgres_restarts_under_load(toys: Toys, infra: Infra) -> None:
+    """All connections break, writers see errors, then everything goes on; nothing is parked."""
+    till, book = await flow(toys)
+    load = Load(till)
+    await load.more(300)
+    await lab.entered(book, 100)
+    await asyncio.to_thread(infra.stop_postgres)
+    await asyncio.to_thread(infra.start_postgres)
+    await load.more(300)
+    await check_both(till, book, load, infra)
