@@ -15,8 +15,9 @@ from rapport.contracts.base import stream_of
 from rapport.opsclient import OpsClient, RefusedError, UnreachableError, Urls, opened
 
 AGAIN_SECONDS = 0.015
-BUSY_SECONDS = 0.2
-BUSY_BACKLOG = 2_000
+LONGEST_PAUSE_SECONDS = 0.2
+GROWTH = 1.4
+"""While something is open each pause is longer than the one before: looking costs time too."""
 LONGEST_STEP = timedelta(days=1)
 DEADLINE_SECONDS = 60.0
 
@@ -82,8 +83,8 @@ async def read_standings(client: OpsClient) -> Standings:
     return {standing.service: standing for standing in decoded}
 
 
-def list_open(standings: Standings) -> list[tuple[str, int]]:
-    """Return what is open in the suite: a line for each thing, and how much of it."""
+def list_open(standings: Standings) -> list[str]:
+    """Return what is open in the suite, a line for each thing."""
     found = [item for standing in standings.values() for item in _own(standing)]
     for consumer in standings.values():
         for producer in standings.values():
@@ -92,31 +93,31 @@ def list_open(standings: Standings) -> list[tuple[str, int]]:
     return found
 
 
-def _own(standing: Standing) -> Iterator[tuple[str, int]]:
+def _own(standing: Standing) -> Iterator[str]:
     name = standing.service
     if standing.open_outbox:
-        yield f"{name}: {standing.open_outbox} outbox rows without a number", standing.open_outbox
+        yield f"{name}: {standing.open_outbox} outbox rows without a number"
     if standing.unsent:
-        yield f"{name}: {standing.unsent} numbers not acknowledged by Kafka", standing.unsent
+        yield f"{name}: {standing.unsent} numbers not acknowledged by Kafka"
     if standing.timers_due:
-        yield f"{name}: {standing.timers_due} timers due", standing.timers_due
+        yield f"{name}: {standing.timers_due} timers due"
     for what, count in standing.pending.items():
         if count:
-            yield f"{name}: {count} {what} pending", count
+            yield f"{name}: {count} {what} pending"
     for partition, inbound in standing.inbound.items():
         unread = inbound.end - inbound.position
         if unread > 0:
-            yield f"{name}: {unread} inbound records unread in partition {partition}", unread
+            yield f"{name}: {unread} inbound records unread in partition {partition}"
 
 
-def _lag(consumer: Standing, producer: Standing) -> Iterator[tuple[str, int]]:
+def _lag(consumer: Standing, producer: Standing) -> Iterator[str]:
     stream = stream_of(producer.service)
     positions = consumer.positions.get(stream, {})
     for partition, produced in producer.produced.items():
         behind = produced - positions.get(partition, 0)
         if behind:
             place = f"{stream} partition {partition}"
-            yield f"{consumer.service}: {behind} behind {produced} on {place}", abs(behind)
+            yield f"{consumer.service}: {behind} behind {produced} on {place}"
 
 
 def _marks(standings: Standings) -> list[object]:
@@ -134,29 +135,29 @@ async def settle(suite: Urls | OpsClient, deadline_seconds: float = DEADLINE_SEC
     naming what is open, and PartitionStoppedError at once.
     """
     until = time.monotonic() + deadline_seconds
+    pause = AGAIN_SECONDS
     quiet: list[object] | None = None
     async with opened(suite) as client:
         while True:
             standings, still_open = await _look(client)
-            if not still_open:
+            if still_open:
+                if time.monotonic() > until:
+                    raise NotSettledError(still_open)
+                quiet, pause = None, min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
+            else:
                 marks = _marks(standings)
                 if marks == quiet:
                     return standings
-                quiet = marks
-            else:
-                quiet = None
-                if time.monotonic() > until:
-                    raise NotSettledError([line for line, _ in still_open])
-            backlog = sum(count for _, count in still_open)
-            await asyncio.sleep(BUSY_SECONDS if backlog > BUSY_BACKLOG else AGAIN_SECONDS)
+                quiet, pause = marks, AGAIN_SECONDS
+            await asyncio.sleep(pause)
 
 
-async def _look(client: OpsClient) -> tuple[Standings, list[tuple[str, int]]]:
+async def _look(client: OpsClient) -> tuple[Standings, list[str]]:
     try:
         standings = await read_standings(client)
     except (UnreachableError, RefusedError) as error:
         _raise_lasting(error)
-        return {}, [(str(error), BUSY_BACKLOG + 1)]
+        return {}, [str(error)]
     stopped = [f"{s.service}: stopped: {part}" for s in standings.values() for part in s.stopped]
     if stopped:
         raise PartitionStoppedError(stopped)
@@ -191,7 +192,7 @@ async def _insist(ask: Callable[[], Awaitable[T]], deadline_seconds: float) -> T
             _raise_lasting(error)
             if time.monotonic() > until:
                 raise
-        await asyncio.sleep(BUSY_SECONDS)
+        await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
 
 async def advance_clock(

@@ -41,9 +41,8 @@ async def follow_purchase(access: Access, purchase: Purchase) -> list[Hop]:
     messages = await access.ask(
         f"{access.api('notifications')}/v1/messages", params={"contact_id": str(contact_id)}
     )
-    for message in messages["items"]:
-        if message["about_id"] == str(purchase_id):
-            starts.append(derived_id("hand-over", message["id"]))
+    about = [m["id"] for m in messages["items"] if m["about_id"] == str(purchase_id)]
+    starts += [derived_id("hand-over", message_id) for message_id in about]
     async with OpsClient(access.ops) as ops:
         return [await follow(ops, str(start)) for start in starts]
 
