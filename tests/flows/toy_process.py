@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.handler import several_per_contact
 from rapport.service import Definition, run_main
 from rapport.settings import ServiceSettings
-
 from tests.flows.toys import Toys, enter
 
 if TYPE_CHECKING:
@@ -60,12 +60,21 @@ class ToyProcess:
         """Start it on the toys' databases; `more` are further variables."""
         settings = (await toys.define(service, {})).settings
         values = {f"RAPPORT_{k.upper()}": str(v) for k, v in settings if v is not None}
-        path = os.pathsep.join([str(ROOT), str(ROOT / "deploy/local"), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join(
+            [str(ROOT), str(ROOT / "deploy/local"), os.environ.get("PYTHONPATH", "")]
+        )
         environment = os.environ | values | {"TOY_SERVICE": service, "PYTHONPATH": path} | more
-        log = await asyncio.to_thread((ROOT / f".rapport/toy-{toys.prefix}-{service}.log").open, "ab")
+        log = await asyncio.to_thread(
+            (ROOT / f".rapport/toy-{toys.prefix}-{service}.log").open, "ab"
+        )
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.flows.toy_process", cwd=ROOT, env=environment,
-            stdout=log, stderr=log,
+            sys.executable,
+            "-m",
+            "tests.flows.toy_process",
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
         log.close()
         return cls(process)

@@ -78,10 +78,16 @@ class InProcess:
             self.service = None
 
     async def abort(self) -> None:
-        """Cancel everything at once: no transaction is finished, no lease released."""
+        """Cancel everything at once: no transaction is finished, no lease released.
+
+        Only the members of Kafka's groups leave: in this process they would live on.
+        """
         if self.service is not None and self._task is not None:
+            self.service.leading.lease.token = -1
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
                 await self._task
+            if self.service.consuming.broker is not None:
+                await self.service.consuming.broker.stop()
             self.service.database.pool.terminate()
             self.service = None
