@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from io import StringIO
 from typing import Any
+
+from rich.console import Console
 
 from rapport.reconciling import Gap, OutboxRows, Statement, compare
 from rapport_local.demo.check import (
@@ -14,6 +17,7 @@ from rapport_local.demo.check import (
     list_differences,
 )
 from rapport_local.demo.figures import delays, number_rows, summarise
+from rapport_local.demo.report import Reading, Report, print_report
 
 COUNT = {"contacts": 3, "messages_sent": 5, "purchases": 7, "events_contacts": 10}
 NOON = datetime(1998, 1, 1, 12, tzinfo=UTC)
@@ -157,3 +161,22 @@ def test_percentiles_are_of_the_sorted_figures() -> None:
     latency = summarise([n / 1000 for n in range(100, 0, -1)])
 
     assert (latency.events, latency.p50, latency.p99) == (100, 51.0, 100.0)
+
+
+def test_a_report_with_differences_can_be_printed() -> None:
+    """Also one whose readings do not name the same totals."""
+    totals = agreeing()
+    totals["notifications"]["reasons"]["no_address"] = 2
+    reconciliation = compare(statements())
+    readings = []
+    for day, found in ((date(1998, 6, 30), agreeing()), (date(1998, 7, 31), totals)):
+        checks = check_totals(COUNT, found)
+        lines = list_differences(checks, reconciliation)
+        readings.append(Reading(day, found, {}, reconciliation, checks, lines))
+    console = Console(record=True, width=140, file=StringIO())
+
+    print_report(Report({}, readings), console)
+
+    text = console.export_text()
+    assert "DIFFERENT  1998-07-31: notifications: reasons.no_address is 2 and must be 0" in text
+    assert "there are differences" in text

@@ -32,6 +32,7 @@ from rapport_local.folder import CopyFolder
 from rapport_local.plan import USUAL_PORTS
 from rapport_local.ports import is_free
 from rapport_local.settings import LocalSettings
+from rapport_local.shape import SERVICES
 from rapport_local.supervisor import Runtime
 
 NAME = "demo"
@@ -118,7 +119,9 @@ def _copy(options: Options, display: Display) -> Iterator[Access]:
         display.say(f"starting the copy '{options.name}', which stays")
         access = Access(start_detached(options.name, options.replicas, ports))
         yield access
-        display.say(f"it runs on: {access.api('contacts')} …; make down ARGS='--name …' ends it")
+        where = ", ".join(f"{service} {access.api(service)}" for service in SERVICES)
+        display.say(f"it runs on: {where}, mails {access.sink}")
+        display.say(f"`make down ARGS='--name {options.name}'` ends it")
         return
     runtime = Runtime(
         options.name,

@@ -19,6 +19,7 @@ from rapport_local.demo.life import Lived
 from rapport_local.demo.publish import COPIES
 
 SMALL = 100
+DIFFERS = "DIFFERS"
 
 
 @dataclass
@@ -147,10 +148,9 @@ def _print_checks(readings: Sequence[Reading], console: Console) -> None:
     for key in dict.fromkeys(key for checks in by_name for key in checks):
         found = [checks.get(key) for checks in by_name]
         pairs = [value for c in found for value in ((c.expected, c.found) if c else ("", ""))]
-        flag = [] if all(c is None or c.agrees for c in found) else ["DIFFERS"]
-        rows.append([*key, *pairs, *flag])
-    wide = any("DIFFERS" in row for row in rows)
-    console.print(_table("Totals", [*columns, ""] if wide else columns, rows))
+        flag = "" if all(c is None or c.agrees for c in found) else DIFFERS
+        rows.append([*key, *pairs, flag])
+    console.print(_table("Totals", [*columns, ""], rows))
 
 
 def _print_reconciliation(reconciliation: Reconciliation, console: Console) -> None:
@@ -180,7 +180,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
         numeric = bool(rows) and isinstance(rows[0][index], int | float)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        style = "bold red" if "DIFFERS" in row else None
+        style = "bold red" if DIFFERS in row else None
         table.add_row(*(_cell(value) for value in row), style=style)
     return table
 
