@@ -13,6 +13,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from rapport.messaging import tail
 from rapport.messaging.position import Step, step
 
@@ -58,6 +59,7 @@ class StreamModel(RuleBasedStateMachine):
         relay.acknowledged = self.decide(relay, last)
 
     def decide(self, relay: Relay, last: tail.Last) -> int:
+        """Where sending goes on; a bug overrides it."""
         return tail.resume_after(relay.acknowledged, (EPOCH, relay.made), last)
 
     def after_error(self, relay: Relay) -> None:
@@ -88,17 +90,20 @@ class StreamModel(RuleBasedStateMachine):
 
     @rule(count=COUNT)
     def cut(self, count: int) -> None:
+        """A tick numbers rows."""
         self.made += count
         self.leader.made = self.made
 
     @rule(size=COUNT, who=st.integers(0, 5))
     def send(self, size: int, who: int) -> None:
+        """A relay, past or present, sends a batch."""
         relay = self.one(who)
         if not relay.in_flight and not relay.dead:
             relay.in_flight = relay.next_batch(size)
 
     @rule(who=st.integers(0, 5), outcome=st.sampled_from(["acknowledged", "unheard", "lost"]))
     def answer(self, who: int, outcome: str) -> None:
+        """A batch lands, or not; its relay hears of it, or not."""
         relay = self.one(who)
         if not relay.in_flight:
             return
@@ -112,10 +117,12 @@ class StreamModel(RuleBasedStateMachine):
 
     @rule()
     def write_mark(self) -> None:
+        """The leader notes what is acknowledged."""
         self.mark = self.leader.acknowledged
 
     @rule()
     def take_over(self) -> None:
+        """Another leads; the one before goes on as a zombie."""
         self.zombies.append(self.leader)
         self.leader = Relay(self.made, self.mark)
         self.resume(self.leader)
@@ -123,6 +130,7 @@ class StreamModel(RuleBasedStateMachine):
     @precondition(lambda self: self.stray)
     @rule(data=st.data())
     def land_late(self, data: st.DataObject) -> None:
+        """An abandoned producer's batch lands after all."""
         batch = self.stray.pop(data.draw(st.integers(0, len(self.stray) - 1)))
         self.log.extend(batch)
 
@@ -139,6 +147,7 @@ class StreamModel(RuleBasedStateMachine):
 
     @rule(records=st.integers(1, 20))
     def consume(self, records: int) -> None:
+        """The consumer reads on."""
         for _ in range(records):
             if self.offset >= len(self.log) or not self.read(self.log[self.offset]):
                 return
@@ -146,13 +155,16 @@ class StreamModel(RuleBasedStateMachine):
 
     @rule()
     def restart_the_consumer(self) -> None:
+        """It seeks to the offset that was committed."""
         self.offset = self.stored
 
     def one(self, who: int) -> Relay:
+        """Return the leader or a zombie."""
         return self.leader if who < 3 or not self.zombies else self.zombies[who % len(self.zombies)]
 
     @invariant()
     def applied_once_in_order(self) -> None:
+        """Whatever happened: each number once, in order."""
         assert self.applied == list(range(1, self.number + 1))
 
     def teardown(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
 from rapport.messaging import tail
 from rapport.messaging.position import Step, step
 
@@ -30,6 +31,7 @@ class StopsOnGap(StreamModel):
     """Seeded bug: a consumer that waits at a gap instead of reading on."""
 
     def read(self, number: int) -> bool:
+        """Stop at a gap."""
         if step(EPOCH, self.number, EPOCH, number) is Step.DISCARD:
             return False
         return super().read(number)
@@ -39,6 +41,7 @@ class ResendsOnlyWhatFailed(StreamModel):
     """Seeded bug: a relay that goes on behind a failed batch and sends that one again, later."""
 
     def after_error(self, relay: Relay) -> None:
+        """Send the failed batch later, and go on behind it."""
         self.stray.append(relay.in_flight)
         relay.acknowledged = relay.in_flight[-1]
         relay.in_flight = range(0)
@@ -48,6 +51,7 @@ class TrustsTheLastRecord(StreamModel):
     """Seeded bug: a relay that takes Kafka's last number for everything before it."""
 
     def decide(self, relay: Relay, last: tail.Last) -> int:
+        """Where sending goes on; a bug overrides it."""
         tail.resume_after(relay.acknowledged, (EPOCH, relay.made), last)
         return last.number
 
@@ -56,18 +60,19 @@ class OverlooksTheGap(StreamModel):
     """Seeded bug: a relay that does not look whether the end of the log is whole."""
 
     def decide(self, relay: Relay, last: tail.Last) -> int:
+        """Where sending goes on; a bug overrides it."""
         whole = last._replace(reached=last.number)
         return tail.resume_after(relay.acknowledged, (EPOCH, relay.made), whole)
 
 
 def test_the_product_s_rules_bring_everything_across() -> None:
-    run_state_machine_as_test(StreamModel, settings=THOROUGH)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(StreamModel, settings=THOROUGH)
 
 
 @pytest.mark.parametrize("bug", [ResendsOnlyWhatFailed])
 def test_a_seeded_bug_is_caught(bug: type[StreamModel]) -> None:
     with pytest.raises(AssertionError, match="stuck at"):
-        run_state_machine_as_test(bug, settings=SEARCH)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(bug, settings=SEARCH)
 
 
 def write_behind_a_lost_end(model: StreamModel) -> None:

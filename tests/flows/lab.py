@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
 from rapport.clock import Clock
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.database import Database, connect
@@ -22,7 +23,6 @@ from rapport.messaging.lease import Lease
 from rapport.messaging.numbering import Numbered, Numbering
 from rapport.messaging.transaction import Tx
 from rapport.testing.inprocess import until
-
 from tests.flows.toys import PARTITIONS, fetch, purchase
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ async def opened(dsn: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def record(
-    database: Database, contact: UUID, orders: Iterable[str], amount: int = 1
-) -> None:
+async def record(database: Database, contact: UUID, orders: Iterable[str], amount: int = 1) -> None:
     """Record purchases with these order numbers in one transaction."""
 
     async def body(tx: Tx) -> None:

@@ -13,7 +13,6 @@ from rapport.messaging import runner
 from rapport.messaging.handler import several_per_contact
 from rapport.messaging.redrive import NothingParkedError, Redrive
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.lab import CONTACTS, LOYALTY
 from tests.flows.toys import enter, fetch
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import pytest
+
     from rapport.messaging.delivery import Delivery
     from rapport.messaging.transaction import Tx
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
-
     from tests.flows.toys import Toys
 
 ADD_ONCE = """
@@ -64,7 +63,7 @@ async def note_once(awards: Sequence[Delivery[PointsAwarded]], tx: Tx) -> None:
     await tx.execute(ADD_ONCE, *columns, notes, [a.event.points for a in awards])
 
 
-async def test_a_rolled_back_handler_publishes_the_same_ids(toys: Toys, infra: Infra) -> None:
+async def test_a_rolled_back_handler_publishes_the_same_ids(toys: Toys) -> None:
     """Batches fail and are halved; whatever the cut, each purchase causes the same two events."""
     attempts: list[dict[UUID, UUID]] = []
 
@@ -129,6 +128,7 @@ class Fragile:
         self.contact: UUID | None = None
 
     async def enter(self, purchases: Sequence[Delivery[PurchaseRecorded]], tx: Tx) -> None:
+        """Enter them, unless the fragile contact is among them."""
         if any(p.contact_id == self.contact for p in purchases):
             raise ValueError("not this one")
         await enter(purchases, tx)
@@ -138,9 +138,7 @@ async def parked(book: InProcess) -> int:
     return int((await fetch(book, "select count(*) from rapport.parked_event"))[0][0])
 
 
-async def test_a_redrive_races_live_events(
-    toys: Toys, infra: Infra, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_redrive_races_live_events(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events of the contact keep coming while it is redriven: order kept, nothing stranded."""
     monkeypatch.setattr(runner, "ALONE_DELAYS", (0.01, 0.01, 0.01))
     fragile, rng = Fragile(), random.Random(8)  # noqa: S311  timings

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
+from rapport.pgtypes import required
 from rapport.testing.inprocess import until
-
 from tests.flows import lab, toy_process
 from tests.flows.lab import CONTACTS, LOYALTY, Log
 from tests.flows.toys import enter, fetch, note
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from uuid import UUID
 
+    from rapport.pgtypes import Connection
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
-
     from tests.flows.toys import Toys
 
 WORKERS = "select distinct worker from rapport.batch_log where applied > 0"
@@ -75,17 +76,19 @@ class Load:
         return int((await fetch(self.till, sql))[0][0])
 
 
-async def check(book: asyncpg.Connection, contacts: Sequence[UUID], purchases: int) -> None:
+async def check(book: Connection, contacts: Sequence[UUID], purchases: int) -> None:
     """Each purchase was entered once, in its contact's order, and nothing waits aside."""
     sums = "select count(*), sum(number), (select sum(points) from book) from entry"
 
     async def complete() -> bool:
-        return bool((await book.fetchrow(sums))[0] >= purchases)
+        return bool(required(await book.fetchrow(sums))[0] >= purchases)
 
     await until(complete, f"{purchases} entries", 90)
-    assert list(await book.fetchrow(sums)) == [purchases, purchases, purchases]
+    assert list(required(await book.fetchrow(sums))) == [purchases, purchases, purchases]
     for contact in contacts:
-        notes = await book.fetch("select note from entry where contact_id = $1 order by id", contact)
+        notes = await book.fetch(
+            "select note from entry where contact_id = $1 order by id", contact
+        )
         orders = [row["note"] for row in notes]
         assert orders == sorted(orders), f"inversion at {contact}"
     assert await book.fetchval("select count(*) from rapport.parked_event") == 0

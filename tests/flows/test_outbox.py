@@ -10,13 +10,15 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.database import connect
 from rapport.messaging import outbox, tick
 from rapport.messaging.delivery import Command
+from rapport.messaging.ids import key_hash
 from rapport.messaging.transaction import KeyNotLockedError, Tx
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.lab import CONTACTS, Log
 from tests.flows.toys import PARTITIONS, TIME, enter, fetch, points, purchase
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from rapport.pgtypes import Connection
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
-
     from tests.flows.toys import Toys
+
+log = structlog.get_logger()
 
 ROWS = 200_000
 PER_TRANSACTION = 5_000
@@ -101,7 +104,7 @@ async def test_commits_of_a_contact_keep_their_order(toys: Toys, infra: Infra) -
     database, rng = till.running.database, random.Random(9)  # noqa: S311  timings
     contacts = [lab.contact_in(n % PARTITIONS) for n in range(4)]
     await database.add_keys(contacts)
-    count = {contact: 0 for contact in contacts}
+    count = dict.fromkeys(contacts, 0)
 
     async def write(contact: UUID, before: float, after: float, *, early: bool) -> None:
         async def body(tx: Tx) -> None:
@@ -142,6 +145,20 @@ async def test_publish_needs_the_lock(toys: Toys) -> None:
                 tx.publish(purchase(contact, 1, "1"), cause=Command.drawn(contact))
         await database.transact(body)
         assert len(runs) == 2
+
+
+async def test_sql_agrees_about_partitions(toys: Toys) -> None:
+    """`hash % n` in SQL is the partition that the relay gives, for any count."""
+    async with lab.opened(await toys.database("contacts")) as database:
+        for _ in range(30):
+            await lab.record(database, uuid4(), ["1"])
+        for count in (1, 3, 6, 12, 1024):
+            rows = await database.pool.fetch(
+                "select key, hash, (hash % $1::int)::int as partition from rapport.outbox", count
+            )
+            for row in rows:
+                assert row["partition"] == key_hash(row["key"]) % count
+                assert row["hash"] == key_hash(row["key"])
 
 
 async def pass_rows(till: InProcess, contacts: list[UUID], before: int) -> tuple[float, int]:
@@ -196,7 +213,13 @@ async def test_an_open_transaction_holds_nothing_up(
     finally:
         await foreign.close()
     ratio = sum(cuts) / len(cuts) / free_cut
-    print(f"200,000 rows: {free:.1f} s free, {held:.1f} s held; cutting a row {ratio:.2f} times")
-    print(f"index entries read per row: {free_reads} free, {held_reads} held")
+    log.info(
+        "rows_passed",
+        free_seconds=round(free, 1),
+        held_seconds=round(held, 1),
+        cutting_ratio=round(ratio, 2),
+        free_reads=free_reads,
+        held_reads=held_reads,
+    )
     assert held_reads <= free_reads + 2
     assert await lab.count_records(infra, CONTACTS) >= 2 * ROWS

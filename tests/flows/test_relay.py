@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.database import connect
 from rapport.messaging import tick
@@ -20,7 +21,6 @@ from rapport.messaging.lease import Lease, LeaseLostError
 from rapport.messaging.relay import Relay
 from rapport.messaging.wire import Wire
 from rapport.testing.inprocess import until
-
 from tests.flows import lab, relay_process
 from tests.flows.lab import CONTACTS, Log
 from tests.flows.toys import PARTITIONS, enter, fetch
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rapport.pgtypes import Connection
     from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
-
     from tests.flows.toys import Toys
 
 
@@ -46,6 +45,7 @@ class Leader:
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> Leader:
+        """Wait for the lease, then lead."""
         connection = await connect(self.dsn)
         await self.lease.acquire(connection)
         await connection.close()
@@ -53,18 +53,22 @@ class Leader:
         return self
 
     async def sent(self, events: int) -> None:
+        """Wait until Kafka acknowledged so many events."""
+
         async def acknowledged() -> bool:
             return sum(self.relay.acknowledged) >= events
 
         await until(acknowledged, f"{events} events acknowledged")
 
     async def ended(self) -> BaseException | None:
+        """Wait until it leads no more; return why."""
         assert self.task is not None
         done, _ = await asyncio.wait([self.task], timeout=20)
         assert done, "the relay still leads"
         return self.task.exception()
 
     async def stop(self) -> None:
+        """End it as SIGTERM does."""
         if self.task is not None:
             self.task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -86,7 +90,9 @@ async def book_of(toys: Toys) -> InProcess:
 async def totals(book: InProcess, events: int) -> None:
     """Every purchase has one entry, and every entry is in the sum."""
     await lab.entered(book, events)
-    rows = await fetch(book, "select count(*), sum(number), (select sum(points) from book) from entry")
+    rows = await fetch(
+        book, "select count(*), sum(number), (select sum(points) from book) from entry"
+    )
     assert list(rows[0].values()) == [events, events, events]
     await lab.assert_nothing_parked(book)
 
@@ -114,7 +120,7 @@ async def test_a_relay_that_froze_between_cut_and_send_is_harmless(
             await repeated.wait()
         return await cut_tick(connection, lease, last)
 
-    first.relay._send_tick = freeze  # type: ignore[method-assign]
+    monkeypatch.setattr(first.relay, "_send_tick", freeze)
     monkeypatch.setattr(tick, "cut", freeze_too)
     async with lab.opened(dsn) as database:
         for contact in contacts:
@@ -182,7 +188,7 @@ async def test_a_stopped_process_is_taken_over_and_ends_when_it_wakes(
 
 
 async def test_a_woken_relay_does_not_take_its_successor_for_a_fork(
-    toys: Toys, infra: Infra, leaders: list[Leader]
+    toys: Toys, infra: Infra, leaders: list[Leader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own last tick is behind Kafka, because another has the lease: that is no fork."""
     dsn, contact = await toys.database("contacts"), uuid4()
@@ -193,17 +199,17 @@ async def test_a_woken_relay_does_not_take_its_successor_for_a_fork(
         await first.sent(1)
         frozen, woken = asyncio.Event(), asyncio.Event()
 
-        async def freeze(connection: Connection, wire: Wire) -> None:
+        async def freeze(*_: object) -> None:
             frozen.set()
             await woken.wait()
             raise ConnectionError("Kafka closed the connection meanwhile")
 
-        async def idle(connection: Connection, lease: Lease) -> None:
+        async def idle(*_: object) -> None:
             await woken.wait()
             await asyncio.sleep(3600)
 
-        first.relay._send_until_error = freeze  # type: ignore[method-assign]
-        first.relay._cut_ticks = idle  # type: ignore[method-assign]
+        monkeypatch.setattr(first.relay, "_send_until_error", freeze)
+        monkeypatch.setattr(first.relay, "_cut_ticks", idle)
         first.relay._news.set()
         await first.stop()
         first.task = asyncio.create_task(first.relay.lead(first.lease))
@@ -388,7 +394,9 @@ async def test_a_tick_of_an_old_token_is_refused(toys: Toys) -> None:
     await transaction.start()
     await leases[0].check(connections[0])
     taking = asyncio.create_task(leases[1].acquire(connections[1]))
-    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = $1"
+    waiting = (
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = $1"
+    )
 
     async def blocked() -> bool:
         return bool(await connections[0].fetchval(waiting, f"{toys.prefix}_contacts"))
@@ -403,5 +411,3 @@ async def test_a_tick_of_an_old_token_is_refused(toys: Toys) -> None:
     assert await tick.cut(connections[1], leases[1], last) is not None
     for connection in connections:
         await connection.close()
-
-
