@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -42,3 +43,4 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
         if state and state.supervisor:
             os.kill(state.supervisor, signal.SIGTERM)
             wait_gone(state.supervisor, STOP_SECONDS)
+        shutil.rmtree(base, ignore_errors=True)
