@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from rapport_local.infra import Infra
 
+from rapport_local.infra import Infra
 from tests.flows.toys import Toys
 
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
 from rapport.testing.inprocess import until
-
 from tests.flows.toys import Toys, buy, enter, fetch, note, points
 
 
@@ -20,7 +19,7 @@ async def test_purchases_flow_and_come_back(toys: Toys) -> None:
 
     async def all_noted() -> bool:
         rows = await fetch(till, "select count(*), sum(points) from book")
-        return rows[0][0] == 20 and rows[0][1] == 20 * 123
+        return bool(rows[0][0] == 20 and rows[0][1] == 20 * 123)
 
     await until(all_noted, "awards noted")
     for contact in contacts:

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 
 from rapport.database import connect
 from rapport.messaging.transaction import Tx
 from rapport.migrate import migrate
+from rapport.pgtypes import Connection
 from rapport_local.folder import CopyFolder
 from rapport_local.ports import choose
 from rapport_local.postgres import Postgres
@@ -45,7 +45,7 @@ async def dsn(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-async def session_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def session_connection(dsn: str) -> AsyncIterator[Connection]:
     """One connection, for property tests that open a transaction per example."""
     connection = await connect(dsn)
     yield connection
@@ -53,7 +53,7 @@ async def session_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def tx(session_connection: asyncpg.Connection) -> AsyncIterator[Tx]:
+async def tx(session_connection: Connection) -> AsyncIterator[Tx]:
     """A transaction at noon of 1998-07-01 in Prague, rolled back after the test."""
     transaction = session_connection.transaction()
     await transaction.start()

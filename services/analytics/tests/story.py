@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -128,7 +128,10 @@ async def handle_each(tx: Tx, deliveries: Iterable[Delivery[Any]]) -> None:
         await handle(tx, [delivery])
 
 
-def published(tx: Tx, event_class: type[Event]) -> list[Event]:
+E = TypeVar("E", bound=Event)
+
+
+def published(tx: Tx, event_class: type[E]) -> list[E]:
     """Return what was published of a class, in order."""
     bodies = [p.body for p in tx.published if p.type == event_class.type]
     return [msgspec.json.decode(body, type=event_class) for body in bodies]

@@ -20,6 +20,7 @@ from rapport.clock import Clock
 from rapport.database import Database
 from rapport.messaging.delivery import Delivery
 from rapport.migrate import migrate
+from rapport.pgtypes import required
 from rapport_local.postgres import Postgres
 from services.analytics.tests.story import contact, handle, merged, purchase, refund, registered
 from services.analytics.tests.test_models import SAMPLE
@@ -242,7 +243,7 @@ async def test_a_new_rule_lets_everybody_enter_and_leave_once(
     told = (
         "select count(*), count(distinct event_id) from rapport.outbox where type like '%segment-%'"
     )
-    assert tuple((await database.pool.fetchrow(told)).values()) == (2400, 2400)
+    assert tuple(required(await database.pool.fetchrow(told)).values()) == (2400, 2400)
     assert (await client.post("/v1/rebuild?dry_run=true")).json()["total"] == 0
 
 

@@ -15,6 +15,7 @@ from rapport.contracts.analytics import ProfileUpdated, SegmentEntered, SegmentE
 from rapport.contracts.contacts import AnniversaryDue, RememberedPurchase
 from rapport.contracts.loyalty import PointsAwarded, PointsPending, PointsReversed
 from rapport.contracts.notifications import MessageSent, MessageSuppressed
+from rapport.messaging.delivery import Delivery
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import Tx
 from rapport.testing import deliver
@@ -72,7 +73,11 @@ async def test_a_new_contact_has_an_empty_profile(tx: Tx) -> None:
 
 async def test_an_event_that_comes_again_changes_nothing(tx: Tx) -> None:
     """Not only the position keeps figures single: positions may be set back."""
-    story = [registered(ANNE), purchase(ANNE, "1", 3, 20_000), refund(ANNE, "1", 5, 15_000)]
+    story: list[Delivery[Any]] = [
+        registered(ANNE),
+        purchase(ANNE, "1", 3, 20_000),
+        refund(ANNE, "1", 5, 15_000),
+    ]
     await handle(tx, story)
     before, told = await figures_of(tx, ANNE), len(tx.published)
     await handle(tx, story)
@@ -214,7 +219,12 @@ async def test_a_refund_in_another_currency_fails(tx: Tx) -> None:
 
 async def test_points_messages_and_anniversaries_are_counted_once(tx: Tx) -> None:
     about, message = derived_id("purchase", "cdnow", "1"), derived_id("message", 1)
-    letter = {"contact_id": ANNE, "message_id": message, "rule": "thank-you", "channel": "email"}
+    letter: dict[str, Any] = {
+        "contact_id": ANNE,
+        "message_id": message,
+        "rule": "thank-you",
+        "channel": "email",
+    }
     remembered = RememberedPurchase(purchase_id=about, purchased_on=day(0), first_kept=True)
     events = [
         deliver(event)
