@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
 from rapport.contracts.notifications import MessageQueued
@@ -15,13 +16,13 @@ from rapport.messaging.delivery import Delivery
 from rapport.messaging.handler import several_per_contact, touches
 from rapport.messaging.transaction import Tx
 from rapport.testing.inprocess import until
-
 from tests.flows.toys import ADD, fetch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     import asyncpg
+
     from rapport.messaging.handler import Handler
     from rapport.testing.inprocess import InProcess
 

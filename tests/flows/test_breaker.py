@@ -1,4 +1,4 @@
-"""A handler that fails for all: its partition stops, parks nothing more, and goes on when mended."""
+"""A handler that fails for all: its partition stops, and goes on by itself when mended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from rapport.contracts.contacts import ContactRegistered, PurchaseRecorded
 from rapport.messaging.delivery import Command, Delivery
 from rapport.messaging.handler import several_per_contact, touches
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.faults import (
     Fault,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rapport.messaging.backlog import Backlog
+    from rapport.messaging.handler import Handlers
     from rapport.messaging.transaction import Tx
     from rapport.testing.inprocess import InProcess
 
@@ -88,7 +88,7 @@ async def test_it_stops_with_six_and_goes_on(toys: Toys) -> None:
     """Events of other types between the failing ones do not let more contacts be parked."""
     fault = Fault(always=True)
     till = await toys.start("contacts", {})
-    handlers = {PurchaseRecorded: fault.before(enter), ContactRegistered: welcome}
+    handlers: Handlers = {PurchaseRecorded: fault.before(enter), ContactRegistered: welcome}
     desk = await toys.start("loyalty", handlers)
     contacts = [lab.contact_in(0) for _ in range(12)]
     for n, contact in enumerate(contacts):

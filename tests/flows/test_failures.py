@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.messaging import runner
-from rapport.messaging.delivery import Delivery
+from rapport.messaging.delivery import Command, Delivery
 from rapport.messaging.handler import several_per_contact
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.faults import Fault, Poison, parked_of, raise_state, until_called, until_parked
-from tests.flows.toys import Toys, enter, fetch, points
+from tests.flows.toys import Toys, enter, fetch, points, purchase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +30,6 @@ RETRIED = (
 )
 PARKED = ("22003", "22P02", "23505", "23503", "P0001")
 ATTEMPTS = 3
-Act = "Callable[[Tx], Awaitable[None]]"
 
 
 async def wrong_argument(tx: Tx) -> None:
@@ -44,7 +44,7 @@ async def nul_character(tx: Tx) -> None:
 
 async def key_error(_tx: Tx) -> None:
     """Fail in Python."""
-    {}["missing"]  # noqa: B018  it raises
+    raise KeyError("missing")
 
 
 async def recursion(tx: Tx) -> None:
@@ -78,10 +78,8 @@ async def on_top_of_a_lost_connection(tx: Tx) -> None:
 
 async def after_a_lost_connection(tx: Tx) -> None:
     """Lose the connection, do not notice, and go on."""
-    try:
+    with contextlib.suppress(Exception):
         await tx.execute("select pg_terminate_backend(pg_backend_pid())")
-    except Exception:  # noqa: BLE001, S110  that is the point
-        pass
     await tx.fetchval("select 1")
 
 
@@ -194,9 +192,6 @@ async def test_halving_isolates_one_event(toys: Toys) -> None:
 
 async def record_each(till: InProcess, contacts: Sequence[Any]) -> None:
     """Record a purchase of each contact, all in one transaction."""
-    from rapport.messaging.delivery import Command
-
-    from tests.flows.toys import purchase
 
     async def body(tx: Tx) -> None:
         await tx.lock_keys(contacts)

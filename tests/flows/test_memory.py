@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.messaging.ids import key_hash
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.lab import BULK, CONTACTS, LOYALTY
 from tests.flows.toy_process import ToyProcess
@@ -59,7 +59,7 @@ async def test_an_outage_of_kafka(toys: Toys, infra: Infra) -> None:
         producer_mb = till.memory_mb()
         assert await till.stop() == 0
     consumer_mb = await apply_all(toys, infra)
-    print(f"most memory: producer {producer_mb:.0f} MB, consumer {consumer_mb:.0f} MB")
+    print(f"\nmost memory: producer {producer_mb:.0f} MB, consumer {consumer_mb:.0f} MB")  # noqa: T201  a figure
     assert producer_mb < MOST_MB
     assert consumer_mb < MOST_MB
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
+
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.messaging.numbering import Numbered
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.faults import Fault, Poison, ops_of, parked_of, rejected_of, until_parked
 from tests.flows.lab import CONTACTS
@@ -46,7 +47,9 @@ FOREIGN: dict[str, tuple[Headers, bytes | None, str]] = {
 }
 
 
-async def put(infra: Infra, topic: str, partition: int, headers: Headers, body: bytes | None) -> None:
+async def put(
+    infra: Infra, topic: str, partition: int, headers: Headers, body: bytes | None
+) -> None:
     """Write a record as some other producer would."""
     producer = AIOKafkaProducer(bootstrap_servers=infra.kafka, max_request_size=1_048_588)
     await producer.start()
@@ -91,6 +94,44 @@ async def test_foreign_records_are_rejected(toys: Toys, infra: Infra) -> None:
     assert len(await rejected_of(again)) == len(FOREIGN)
 
 
+async def put_odd_names(infra: Infra, topic: str, partition: int, count: int) -> None:
+    """Write a batch whose header names are no UTF-8, as a C client can."""
+    producer = AIOKafkaProducer(bootstrap_servers=infra.kafka)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        for n in range(count):
+            batch.append(key=b"a", value=b"%d" % n, timestamp=None, headers=[("NAME", b"x")])
+        batch.close()
+        build = batch._build
+
+        def built() -> bytes:
+            data = bytes(build()).replace(b"NAME", b"\xff\xfe\xfd\xfc")
+            checksum: int = calc_crc32c(data[21:])
+            return data[:17] + checksum.to_bytes(4, "big") + data[21:]
+
+        batch._build = built
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        await producer.stop()
+
+
+async def test_header_names_that_are_not_utf8(toys: Toys, infra: Infra) -> None:
+    """The client library cannot read them; the records are rejected all the same."""
+    till = await toys.start("contacts", {})
+    desk = await toys.start("loyalty", {PurchaseRecorded: enter})
+    contact = lab.contact_in(0)
+    await lab.record(till.running.database, contact, ["1"])
+    await put_odd_names(infra, CONTACTS, 0, 3)
+    await lab.record(till.running.database, contact, ["2", "3"])
+    await lab.entered(desk, 3)
+    assert await lab.orders_of(desk, contact) == ["1", "2", "3"]
+    rejected = await rejected_of(desk)
+    assert [row["value"] for row in rejected] == [b"0", b"1", b"2"]
+    assert rejected[0]["headers"][0][0] == "\\xff\\xfe\\xfd\\xfc"
+    assert not await parked_of(desk)
+
+
 async def test_our_records_with_bad_bodies_are_parked(toys: Toys, infra: Infra) -> None:
     """A number of ours is never rejected: its contact is known, so it waits under its contact."""
     dsn = await toys.database("contacts")
@@ -119,7 +160,9 @@ async def test_our_records_with_bad_bodies_are_parked(toys: Toys, infra: Infra) 
     assert [row["contacts"] for row in parked] == [[c] for c in bad for _ in range(2)]
     assert [row["reason"] for row in parked] == ["failed", "contact_parked"] * len(bodies)
     assert [row["value"] for row in parked[::2]] == bodies
-    assert all("DecodingError" in row["error"] or "Recursion" in row["error"] for row in parked[::2])
+    assert all(
+        "DecodingError" in row["error"] or "Recursion" in row["error"] for row in parked[::2]
+    )
     assert not await rejected_of(desk)
 
 
@@ -146,7 +189,9 @@ async def test_types_that_nobody_handles_are_skipped(toys: Toys, infra: Infra) -
     async with lab.opened(dsn) as database:
         await lab.record(database, contact, ["1", "2"])
     first, second = await lab.number_outbox(dsn, CONTACTS)
-    headers = [(n, b"rapport.contacts.of-tomorrow.v9" if n == "ce_type" else v) for n, v in first.headers]
+    headers = [
+        (n, b"rapport.contacts.of-tomorrow.v9" if n == "ce_type" else v) for n, v in first.headers
+    ]
     desk = await toys.start("loyalty", {PurchaseRecorded: enter})
     await lab.send(infra, CONTACTS, [first._replace(headers=headers, value=b"\xff"), second])
     await lab.entered(desk, 1)

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.testing.inprocess import until
-
 from tests.flows import lab
 from tests.flows.lab import CONTACTS, LOYALTY
 from tests.flows.toy_process import FREEZE, ToyProcess
@@ -26,7 +25,7 @@ def generation(process: InProcess) -> int:
     """Return the generation of the group that reads the contacts stream: rebalances count it."""
     consumer = process.running.consuming.runners[CONTACTS].consumer
     assert consumer is not None
-    return int(consumer._coordinator.generation)  # noqa: SLF001  nothing else tells
+    return int(consumer._coordinator.generation)
 
 
 async def test_stopped_under_load_nothing_is_doubled(toys: Toys, infra: Infra) -> None:
@@ -92,7 +91,7 @@ async def test_frozen_inside_its_transaction(toys: Toys) -> None:
         since = time.monotonic()
         await lab.entered(desk, 3 * PARTITIONS)
         seconds = time.monotonic() - since
-        print(f"the other replica went on after {seconds:.1f} s")
+        print(f"the other replica went on after {seconds:.1f} s")  # noqa: T201  a figure
         assert seconds < LOCKED_SECONDS
 
         frozen.send(signal.SIGCONT)

@@ -10,7 +10,6 @@ from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
 from rapport.messaging.transaction import Timer
 from rapport.testing.inprocess import InProcess, until
-
 from tests.flows import lab
 from tests.flows.faults import Fault, ops_of, parked_of, until_parked
 from tests.flows.toys import ADD, Toys, enter, fetch, note
@@ -130,7 +129,9 @@ async def test_a_merged_contact_waits_for_its_survivor(toys: Toys) -> None:
     loser, survivor, other = uuid4(), uuid4(), uuid4()
     database = desk.running.database
     await database.add_keys([loser, survivor])
-    await database.pool.execute("update rapport.key set survivor = $2 where id = $1", loser, survivor)
+    await database.pool.execute(
+        "update rapport.key set survivor = $2 where id = $1", loser, survivor
+    )
     await database.pool.execute("update rapport.key set parked = true where id = $1", survivor)
     await schedule(desk, [loser, other])
     await lab.entered(desk, 1)

@@ -10,11 +10,15 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
+from rapport.messaging import lenient
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+lenient.install()
 
 BATCH_TIMEOUT_MS = 10
 MAX_RECORDS = 500
@@ -74,6 +78,11 @@ async def raw_parser(message: Any) -> KafkaMessage:  # noqa: ANN401  a tuple of 
 async def raw_decoder(message: KafkaMessage) -> Any:  # noqa: ANN401  a tuple of records
     """Give the handler the raw records."""
     return message.raw_message
+
+
+def group_of(service: str, topic: str) -> str:
+    """Return the consumer group by which a service reads a topic."""
+    return f"rapport-{service}-{topic}"
 
 
 def build_broker(bootstrap: str, client_id: str) -> KafkaBroker:
