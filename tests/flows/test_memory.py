@@ -10,11 +10,14 @@ import msgspec
 
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.messaging.ids import key_hash
+from rapport.messaging.reading import QUEUE_BYTES
 from rapport.testing.inprocess import until
 from tests.flows import lab
+from tests.flows.faults import rejected_of
 from tests.flows.lab import BULK, CONTACTS, LOYALTY
+from tests.flows.test_rejection import put
 from tests.flows.toy_process import ToyProcess
-from tests.flows.toys import Toys, purchase
+from tests.flows.toys import Toys, enter, purchase
 
 if TYPE_CHECKING:
     from rapport.database import Database
@@ -82,3 +85,24 @@ async def apply_all(toys: Toys, infra: Infra) -> float:
     memory = desk.memory_mb()
     assert await desk.stop() == 0
     return memory
+
+
+async def test_large_records_fill_a_queue_early(toys: Toys, infra: Infra) -> None:
+    """A queue is bounded in bytes too: 30 records of 900 kB wait in Kafka, not in memory."""
+    desk = await toys.start("loyalty", {PurchaseRecorded: enter})
+    runner = desk.running.consuming.runners[CONTACTS]
+    release = lab.hold(runner, "_step")
+    for _ in range(30):
+        await put(infra, CONTACTS, 0, {}, b"x" * 900_000)
+
+    async def paused() -> bool:
+        return runner.backlogs[0].paused
+
+    await until(paused, "the partition is paused")
+    assert runner.backlogs[0].bytes < QUEUE_BYTES + 2_000_000
+    release()
+
+    async def rejected() -> bool:
+        return len(await rejected_of(desk)) == 30
+
+    await until(rejected, "all are rejected, and reading went on")
