@@ -15,8 +15,8 @@ HALVED = "57014 25P04"
 
 
 def postgres(state: str) -> asyncpg.PostgresError:
-    made = type("Made", (asyncpg.PostgresError,), {"sqlstate": state})
-    error: asyncpg.PostgresError = made(f"SQLSTATE {state}")
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new({"C": state, "M": "made for a test"})
+    assert error.sqlstate == state
     return error
 
 
@@ -38,6 +38,7 @@ def test_by_sqlstate(states: str, verdict: Verdict) -> None:
     "lost",
     [
         asyncpg.InterfaceError("connection is closed"),
+        asyncpg.InternalClientError("cannot switch to state 15; another operation is in progress"),
         asyncpg.exceptions.ConnectionDoesNotExistError("gone"),
         ConnectionResetError("reset"),
         OSError("no route"),

@@ -50,7 +50,12 @@ class Load:
                 orders = [f"{number[contact] + n:06}" for n in range(3)]
                 try:
                     await lab.record(self.till.running.database, contact, orders)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (
+                    OSError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    asyncpg.InternalClientError,
+                ):
                     # It may have been committed: then the next numbers come a second time.
                     await asyncio.sleep(0.1)
                 else:
@@ -66,7 +71,7 @@ class Load:
             assert not self._task.done(), self._task.exception()
             return self.written >= target
 
-        await until(enough, f"{purchases} more purchases", 60)
+        await until(enough, f"{purchases} more purchases", 120)
 
     async def stop(self) -> int:
         """Stop; return how many purchases the outbox holds."""
@@ -83,7 +88,7 @@ async def check(book: Connection, contacts: Sequence[UUID], purchases: int) -> N
     async def complete() -> bool:
         return bool(required(await book.fetchrow(sums))[0] >= purchases)
 
-    await until(complete, f"{purchases} entries", 90)
+    await until(complete, f"{purchases} entries", 120)
     assert list(required(await book.fetchrow(sums))) == [purchases, purchases, purchases]
     for contact in contacts:
         notes = await book.fetch(
@@ -136,7 +141,7 @@ async def test_replicas_come_and_go_under_load(toys: Toys, infra: Infra) -> None
             workers = [row["worker"] for row in await book.fetch(WORKERS)]
             return any(worker.endswith(f"/{process.pid}") for worker in workers)
 
-        await until(seen, f"replica {process.pid} applied something", 60)
+        await until(seen, f"replica {process.pid} applied something", 90)
 
     async with (
         replica(toys, infra) as first,
@@ -186,7 +191,7 @@ async def test_kafka_restarts_under_load(toys: Toys, infra: Infra) -> None:
     await lab.entered(book, 100)
     await asyncio.to_thread(infra.kill, "kafka", signal.SIGKILL)
     await asyncio.to_thread(infra.stop_kafka)
-    await load.more(600)
+    await load.more(300)
     await asyncio.to_thread(infra.start_kafka)
     await load.more(300)
     await check_both(till, book, load, infra)
