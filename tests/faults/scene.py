@@ -8,9 +8,9 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from uuid import UUID
 
@@ -22,6 +22,9 @@ from rapport_local.demo.access import Access
 from rapport_local.demo.display import Display, Phase
 from rapport_local.demo.main import Demo, parse
 from rapport_local.demo.report import Report
+from rapport_local.plan import instance, port_name
+from rapport_local.shape import SERVICES
+from rapport_local.state import State
 from rapport_local.supervisor import Runtime
 
 SEED = os.environ.get("RAPPORT_FAULT_SEED", "1998")
@@ -83,10 +86,13 @@ class Marks(Display):
 class Scene:
     """A running copy, its life, and what can be done to it meanwhile."""
 
-    def __init__(self, runtime: Runtime, until: date) -> None:
-        """Take a copy that has just been started, and the last day of its life."""
+    def __init__(self, runtime: Runtime, until: date, avoid: Collection[str] = ()) -> None:
+        """Take a copy that has just been started, and the last day of its life.
+
+        The demo asks second replicas first where `avoid` names the first one.
+        """
         self.runtime = runtime
-        self.access = Access(runtime.state())
+        self.access = Access(_avoiding(runtime.state(), avoid))
         self._marks = Marks()
         self._until = until
         options = parse(["--scale", SCALE, "--until", until.isoformat()])
@@ -107,6 +113,16 @@ class Scene:
         await settle(self.access.ops, PATIENCE_SECONDS)
         await self._demo.read(self._until)
         return report
+
+    def hold(self, day: date, until: asyncio.Event) -> None:
+        """Let the life wait at the end of a day until something has happened."""
+
+        async def wait(last_day: date) -> None:
+            if last_day == day:
+                self.say(f"{day} is over")
+                await until.wait()
+
+        self._demo.life.on_step = wait
 
     def say(self, line: str) -> None:
         """Say what happens, with the seconds since the start."""
@@ -163,9 +179,19 @@ class Scene:
             await connection.close()
 
 
+def _avoiding(state: State, names: Collection[str]) -> State:
+    urls = dict(state.urls)
+    for service in SERVICES:
+        if instance(service, 0) in names:
+            for ops in (False, True):
+                first, second = (port_name(service, replica, ops=ops) for replica in (0, 1))
+                urls[first], urls[second] = urls[second], urls[first]
+    return replace(state, urls=urls)
+
+
 def draw_moments(name: str, days: Sequence[date], count: int) -> list[Moment]:
     """Draw a moment of the bulk and `count` of different days, in order, by the seed and a name."""
     chance = random.Random(f"{SEED} {name}")  # noqa: S311  a test's choice
     chosen = sorted(chance.sample(days, count))
     live = [Moment(day.isoformat(), chance.uniform(0.0, 0.4)) for day in chosen]
-    return [Moment(BULK, chance.uniform(0.0, 2.5)), *live]
+    return [Moment(BULK, chance.uniform(0.0, 1.2)), *live]

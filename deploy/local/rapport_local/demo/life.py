@@ -51,11 +51,15 @@ class Life:
     def __init__(
         self, access: Access, display: Display, on_check: OnCheck, until: date = LAST_DAY
     ) -> None:
-        """`on_check` is called after settling, when totals are checked; `until` is the last day."""
+        """`on_check` is called after settling, when totals are checked; `until` is the last day.
+
+        `on_step`, if set, is called after each step of 1998, before anything settled.
+        """
         self._access = access
         self._display = display
         self._on_check = on_check
         self._until = until
+        self.on_step: OnCheck | None = None
         self.lived = Lived()
 
     async def live(self, purchases: Sequence[Purchase], *, refunds: bool) -> Lived:
@@ -91,6 +95,8 @@ class Life:
         self.lived.bulk_published = sum(sum(s.produced.values()) for s in standings.values())
 
     async def _live_steps(self, ops: OpsClient, title: str, plan: Sequence[Step]) -> None:
+        if not plan:
+            return
         with self._display.phase(title, len(plan)) as phase:
             async with self._publisher(None) as publisher:
                 for step in plan:
@@ -98,6 +104,8 @@ class Life:
                     await advance_clock(ops, step.midnight, None, STEP_DEADLINE_SECONDS)
                     await publisher.publish(step.events)
                     phase.done()
+                    if self.on_step:
+                        await self.on_step(step.last_day)
                     if step.last_day in (CHECKED_ON, self._until):
                         await settle(ops, STEP_DEADLINE_SECONDS)
                         await self._on_check(step.last_day)

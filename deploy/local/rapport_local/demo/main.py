@@ -152,6 +152,7 @@ class Demo:
         self._options = options
         self._access = access
         self._display = display
+        self.life = Life(access, display, self.read, options.until)
         self._report = Report(
             {"scale": options.scale, "refunds": options.refunds, "replicas": options.replicas}
         )
@@ -160,16 +161,15 @@ class Demo:
         """Live, or publish again, or only look; then compare and measure."""
         options = self._options
         purchases = read_purchases(FILE, options.scale)
-        life = Life(self._access, self._display, self.read, options.until)
         if options.into:
-            await life.again(purchases, refunds=options.refunds)
+            await self.life.again(purchases, refunds=options.refunds)
             await self.read(options.until)
         elif options.check:
             await settle(self._access.ops)
             await self.read(options.until)
         else:
-            self._report.lived = await life.live(purchases, refunds=options.refunds)
-        await self._measure(purchases, life.lived)
+            self._report.lived = await self.life.live(purchases, refunds=options.refunds)
+        await self._measure(purchases, self.life.lived)
         return self._report
 
     async def read(self, day: date) -> None:
