@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from httpx import ASGITransport, AsyncClient
 from opentelemetry import trace
 
@@ -191,12 +191,15 @@ async def test_a_redriven_event_begins_a_linked_trace(receiver: OtlpReceiver) ->
         external = batch.process(Record(None), root=True)
     assert redriven
     assert external
-    await receiver.wait_for(lambda spans: len(spans) == 2)
-    first, second = receiver.spans
+    await receiver.wait_for(lambda spans: len(spans) == 3)
+    first, second, joint = receiver.spans
+    here = (joint.trace_id, joint.span_id)
     assert not first.parent_id
     assert first.trace_id == redriven.split("-")[1] != SAMPLED.split("-")[1]
-    assert first.links == ((SAMPLED.split("-")[1], SAMPLED.split("-")[2]),)
-    assert (second.parent_id, second.links) == ("", ())
+    assert first.links == ((SAMPLED.split("-")[1], SAMPLED.split("-")[2]), here)
+    assert (second.parent_id, second.links) == ("", (here,))
+    assert (joint.parent_id, joint.links) == ("", ())
+    assert joint.attributes["messaging.batch.message_count"] == 1
 
 
 @pytest.mark.parametrize(("events", "spans"), [(1, 2), (2, 1)])
@@ -250,8 +253,9 @@ def _planted_in(receiver: OtlpReceiver) -> list[str]:
 
 def _app() -> FastAPI:
     app = FastAPI()
+    contacts = APIRouter(prefix="/contacts")
 
-    @app.get("/v1/contacts/{contact_id}")
+    @contacts.get("/{contact_id}")
     async def read(contact_id: str) -> dict[str, str | None]:
         return {"id": contact_id, "trace": telemetry.current_traceparent()}
 
@@ -259,6 +263,9 @@ def _app() -> FastAPI:
     async def broken() -> None:
         raise ValueError(PLANTED[1])
 
+    version = APIRouter(prefix="/v1")
+    version.include_router(contacts)
+    app.include_router(version)
     problem.install(app)
     return app
 

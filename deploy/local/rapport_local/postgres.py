@@ -31,6 +31,7 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
+    "log_error_verbosity": "terse",  # the details of an error quote whole rows
 }
 
 

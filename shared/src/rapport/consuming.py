@@ -15,7 +15,7 @@ from rapport.messaging.batch import Decoders
 from rapport.messaging.ends import LogEnds
 from rapport.messaging.inbound import InboundRunner
 from rapport.messaging.runner import Runner, RunnerSettings
-from rapport.messaging.subscriber import build_broker, subscribe
+from rapport.messaging.subscriber import build_broker, group_of, subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,8 +111,7 @@ class Consuming:
         name = self.service.definition.name
         broker = build_broker(settings.kafka_bootstrap, f"rapport-{name}")
         for topic, runner in self.all_runners.items():
-            group = f"rapport-{name}-{topic}"
-            subscribe(broker, topic, group, runner, settings.instance)
+            subscribe(broker, topic, group_of(name, topic), runner, settings.instance)
         return broker
 
     async def stop(self) -> None:

@@ -169,7 +169,8 @@ async def tell_event(request: Request, event_id: UUID) -> dict[str, Any]:
     """Tell an event's journey as this service's tables have it."""
     service = service_of(request)
     async with service.database.read() as tx:
-        return await journey.tell(tx.connection, service.definition.name, event_id)
+        definition = service.definition
+        return await journey.tell(tx.connection, definition.name, event_id, definition.later)
 
 
 @router.get("/ops/applied")

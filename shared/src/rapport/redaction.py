@@ -43,8 +43,16 @@ _PHONE = r"""
 """
 _PATTERN = re.compile(f"(?P<keep>{_KEEP})|(?P<personal>{_EMAIL}|{_PHONE})", re.VERBOSE)
 
-# Parts of error texts that quote rows and input: Postgres' details, pydantic's input values.
-_QUOTED_ROW = re.compile(r"(?im)^[ \t]*(DETAIL|CONTEXT|WHERE|PARAMETERS):.*$")
+# Parts of error texts that quote rows and input: Postgres' details and messages, the arguments that
+# asyncpg refuses, pydantic's input values. A row may hold line breaks, so its end is what follows.
+_QUOTED_ROW = re.compile(
+    r"""(?imsx)^[ \t]*(DETAIL|CONTEXT|WHERE|PARAMETERS):.*?
+    (?=^[ \t]*(?:HINT|DETAIL|CONTEXT|WHERE|PARAMETERS|QUERY):|^During\ handling|^The\ above|\Z)"""
+)
+_QUOTED_VALUE = re.compile(
+    r"""(?sx)(invalid\ input\ for\ query\ argument\ \$\d+:\ ).*?(?=\ \([^()\n]*\)(?:\n|\Z))
+    | ((?:invalid\ input\ (?:syntax|value)\ for|out\ of\ range)[^:\n]*:\ )"[^\n]*"(?=\n|\Z)"""
+)
 _QUOTED_INPUT = re.compile(r"input_value=.*?(?=, input_type=|\]|$)", re.DOTALL)
 
 
@@ -59,7 +67,8 @@ def text(value: str) -> str:
     if "input_value=" in value:
         value = _QUOTED_INPUT.sub(f"input_value={MASK}", value)
     if ":" in value:
-        value = _QUOTED_ROW.sub(rf"\1: {MASK}", value)
+        value = _QUOTED_ROW.sub(rf"\1: {MASK}\n", value).rstrip("\n")
+        value = _QUOTED_VALUE.sub(lambda found: (found[1] or found[2]) + MASK, value)
     return _PATTERN.sub(lambda found: found["keep"] or MASK, value)
 
 

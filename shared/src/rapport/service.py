@@ -19,6 +19,7 @@ from rapport.consuming import Consuming
 from rapport.contracts.registry import INBOUND, STREAMS
 from rapport.database import Database, connect
 from rapport.leading import Leading
+from rapport.messaging.journey import nothing_later
 from rapport.messaging.position import init_positions
 from rapport.migrate import migrate
 from rapport.serving import Serving
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from rapport.messaging.handler import Handlers, TimerHandlers
+    from rapport.messaging.journey import Later
     from rapport.messaging.transaction import Tx
     from rapport.settings import ServiceSettings
 
@@ -48,6 +50,7 @@ class Definition:
     lease holder only. Each gets the running service.
     `declared_tables` are those whose row changes a redrive's dry run shows.
     `accept` takes external events; only the service that has it reads `inbound.events.v1`.
+    `later` names the commands and timers that an own event leads to, for its journey.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Definition:
     leader_workers: Sequence[Callable[[Service], Awaitable[None]]] = ()
     declared_tables: Sequence[str] = ()
     accept: Any = None
+    later: Later = nothing_later
 
     @property
     def stream(self) -> str:

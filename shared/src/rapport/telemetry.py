@@ -17,7 +17,7 @@ from rapport.telemetry_settings import TelemetrySettings
 from rapport.traceparent import formatted, is_sampled, new_root, parent_of, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -55,12 +55,12 @@ class Traced(Protocol):
         ...
 
     @property
-    def partition(self) -> int:
-        """Partition it came by."""
+    def partition(self) -> int | None:
+        """Partition it came by; None for a timer."""
         ...
 
     @property
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         """Kafka offset it came at."""
         ...
 
@@ -171,11 +171,9 @@ def poll_span(stream: str, links: Iterable[str | None], *, count: int = 0) -> It
 
 def batch_span(stream: str, group: str, count: int, links: Iterable[str | None]) -> Batch:
     """Return the context manager of one batch transaction: a new root, linked to its messages."""
-    span = _linked_span(names.PROCESS, stream, SpanKind.CONSUMER, links)
-    if span is not None:
-        span.set_attribute(names.CONSUMER_GROUP, group)
-        span.set_attribute(names.BATCH_COUNT, count)
-    return Batch(stream, group, count, span)
+    return Batch(
+        stream, group, count, _linked_span(names.PROCESS, stream, SpanKind.CONSUMER, links)
+    )
 
 
 @contextmanager
@@ -208,6 +206,8 @@ class Batch:
         self._group = group
         self._count = count
         self._events: list[Span] = []
+        if span is not None:
+            self._describe(span)
 
     def __enter__(self) -> Self:
         """Begin; the batch span is not made current, or events without a trace would join it."""
@@ -217,8 +217,8 @@ class Batch:
         """Begin the span of one event's effect; return the traceparent of what it causes.
 
         Child of the creation context and linked to the batch, if that context is sampled; else the
-        record's traceparent comes back. `root` begins a new trace linked to the record's: for
-        redriven events, and external ones, which may bring no trace.
+        record's traceparent comes back. `root` begins a new trace, linked to the record's if it has
+        one: for redriven events, timers, and external events that bring no trace.
         """
         if _state.tracer is None or not (root or is_sampled(record.trace)):
             return record.trace
@@ -230,20 +230,35 @@ class Batch:
         attributes[names.CONSUMER_GROUP] = self._group
         attributes[names.MESSAGE_ID] = str(record.id)
         attributes[names.EVENT_TYPE] = record.type
-        attributes[names.PARTITION] = str(record.partition)
-        attributes[names.KAFKA_OFFSET] = record.offset
-        linked = [self.span.get_span_context()] if self.span else []
-        if root and parent:
-            linked.append(parent)
+        if record.partition is not None and record.offset is not None:
+            attributes[names.PARTITION] = str(record.partition)
+            attributes[names.KAFKA_OFFSET] = record.offset
         span = tracer.start_span(
             f"{names.PROCESS} {self._stream}",
             context=new_root() if root else parent_of(parent),
             kind=SpanKind.CONSUMER,
             attributes=attributes,
-            links=[Link(context) for context in linked],
+            links=[Link(parent)] if root and parent else [],
         )
+        self._join(span)
         self._events.append(span)
         return formatted(span.get_span_context())
+
+    def _join(self, event: Span) -> None:
+        """Link an event's span to the batch's, which a trace that begins here may be the first in.
+
+        Which events without a trace are recorded is known only when the sampler was asked.
+        """
+        if self.span is None and event.is_recording():
+            self.span = _root(names.PROCESS, self._stream, SpanKind.CONSUMER, ())
+            if self.span is not None:
+                self._describe(self.span)
+        if self.span is not None:
+            event.add_link(self.span.get_span_context())
+
+    def _describe(self, span: Span) -> None:
+        span.set_attribute(names.CONSUMER_GROUP, self._group)
+        span.set_attribute(names.BATCH_COUNT, self._count)
 
     @staticmethod
     def _tracer_for(parent: SpanContext | None, *, root: bool) -> Tracer | None:
@@ -273,14 +288,18 @@ def _linked_span(
         return None
     contexts = [parsed(link) for link in links if is_sampled(link)]
     sampled = [Link(context) for context in contexts if context is not None]
-    if not sampled:
+    return _root(operation, stream, kind, sampled) if sampled else None
+
+
+def _root(operation: str, stream: str, kind: SpanKind, links: Sequence[Link]) -> Span | None:
+    if _state.sampled is None:
         return None
     return _state.sampled.start_span(
         f"{operation} {stream}",
         context=new_root(),
         kind=kind,
         attributes=_attributes(operation, stream),
-        links=sampled,
+        links=links,
     )
 
 

@@ -63,7 +63,7 @@ class TraceMiddleware:
             raise
         finally:
             current.detach(token)
-            if route := getattr(scope.get("route"), "path", None):
+            if route := _route(scope):
                 span.update_name(f"{method} {route}")
                 span.set_attribute(names.HTTP_ROUTE, route)
             span.end()
@@ -79,6 +79,13 @@ class TraceMiddleware:
             await self._app(scope, receive, send)
         finally:
             current.detach(token)
+
+
+def _route(scope: Scope) -> str | None:
+    """Return the template of the route that served; of a route in a router, with its prefixes."""
+    found = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    path: str | None = getattr(found, "path", None)
+    return path
 
 
 def _traceparent(scope: Scope) -> str | None:

@@ -2,6 +2,7 @@
 
 from loyalty import api
 from loyalty.handlers import HANDLERS, TIMERS
+from loyalty.handlers.timers import later
 from loyalty.settings import Settings
 from rapport.service import Definition, run_main
 
@@ -17,6 +18,7 @@ def define() -> Definition:
         timers=TIMERS,
         router=api.router,
         declared_tables=TABLES,
+        later=later,
     )
 
 

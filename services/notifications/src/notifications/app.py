@@ -21,6 +21,7 @@ def define() -> Definition:
         next_due=totals.find_next_due,
         leader_workers=(mailer.run,),
         declared_tables=("message", "recipient", "consent"),
+        later=mailer.later,
     )
 
 

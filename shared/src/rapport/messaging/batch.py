@@ -15,6 +15,7 @@ from rapport.messaging.delivery import Delivery
 from rapport.messaging.failure import DecodingError
 from rapport.messaging.handler import finder_of, takes_several
 from rapport.messaging.parking import CAUSE_PARKED, CONTACT_PARKED, FAILED, Parked
+from rapport.messaging.subscriber import group_of
 from rapport.messaging.transaction import ADD_KEYS, Tx
 from rapport.pgtypes import required
 
@@ -162,6 +163,7 @@ class Batch:
     clock: Clock
     partitions: int
     worker: str
+    service: str
     condemned: Mapping[UUID, Condemned] = field(default_factory=dict)
     attempts: Mapping[int, int] = field(default_factory=dict)
     extra: set[UUID] = field(default_factory=set)
@@ -176,13 +178,14 @@ class Batch:
         happened.
         """
         events = [e for segment in self.segments for e in segment.events]
-        while True:
-            links = [e.trace for e in events] if telemetry.enabled() else []
-            try:
-                with telemetry.batch_span(self.stream, self.worker, len(events), links) as span:
+        links = [e.trace for e in events] if telemetry.enabled() else []
+        group = group_of(self.service, self.stream)
+        with telemetry.batch_span(self.stream, group, len(events), links) as span:
+            while True:
+                try:
                     return await self._once(connection, span)
-            except StartAgainError as again:
-                self.extra |= again.ids
+                except StartAgainError as again:
+                    self.extra |= again.ids
 
     async def _once(self, connection: Connection, span: telemetry.Batch) -> Outcome:
         self.started = datetime.now(UTC)

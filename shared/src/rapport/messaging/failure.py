@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from rapport import redaction
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,8 +31,10 @@ class DecodingError(Exception):
 
 HALVE_STATES = ("57014", "25P04")
 PARK_CLASSES = ("22", "23", "P0")
+# InternalClientError is what asyncpg says when a connection dies between two of its states.
 CONNECTION_LOST = (
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.exceptions.ConnectionDoesNotExistError,
     OSError,
 )
@@ -65,15 +69,15 @@ def _verdict_of(state: str) -> Verdict:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Tell a lost connection; an argument that the driver refuses is an InterfaceError as well."""
-    if isinstance(error, ValueError):
-        return False
     return isinstance(error, CONNECTION_LOST) or _state(error)[:2] == "08"
 
 
 def describe(error: BaseException) -> str:
-    """Return class and message, as Postgres can hold them; without the values in its `detail`."""
-    return storable(f"{type(error).__name__}: {error}"[:500])
+    """Return class and message, as Postgres can hold them, masked where they quote values.
+
+    It is stored, listed and logged, so the values in Postgres' `detail` are left out.
+    """
+    return storable(redaction.text(f"{type(error).__name__}: {error}")[:500])
 
 
 def storable(text: str) -> str:

@@ -23,6 +23,7 @@ from rapport.messaging.arrivals import Arrivals, Place
 from rapport.messaging.cloudevents import from_kafka
 from rapport.messaging.inbox import External, Outcome, Rejection
 from rapport.messaging.parking import Rejected
+from rapport.messaging.subscriber import group_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GROUP = "rapport-contacts-inbound"
+GROUP = group_of("contacts", INBOUND)
 IDLE_SECONDS = 0.25
 RETRY_MAX_SECONDS = 5.0
 ALONE_ATTEMPTS = 3
@@ -87,6 +88,10 @@ class InboundRunner:
 
     def enqueue(self, records: Iterable[ConsumerRecord]) -> None:
         """Queue raw records of partitions whose place is known."""
+        if telemetry.enabled():
+            records = list(records)
+            with telemetry.poll_span(INBOUND, map(_trace_of, records), count=len(records)):
+                pass
         for record in records:
             queue = self.queues.get(record.partition)
             if queue is not None:
@@ -329,6 +334,14 @@ def _traced(
             trace = span.process(arrival, root=event.trace is None)
             traced.append(replace(event, trace=trace))
     return traced
+
+
+def _trace_of(record: ConsumerRecord) -> str | None:
+    """Return the trace of a record that was not read yet, if its headers name one."""
+    for name, value in record.headers:
+        if name.lower() in {"traceparent", "ce_traceparent"}:
+            return str((value or b"").decode("ascii", "replace"))
+    return None
 
 
 def _key_of(item: Any) -> tuple[str | None, str | None]:  # noqa: ANN401  External or Rejection

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import TopicPartition
 
+from rapport import telemetry
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,12 +33,18 @@ class Reading:
         self.queue_size = queue_size
         self.consumer: AIOKafkaConsumer | None = None
         self._committed: dict[int, int] = {}
+        self._traced: telemetry.Batch | None = None
         self._commit_at = 0.0
         self._committing: set[asyncio.Task[None]] = set()
 
     def forget(self, partition: int) -> None:
         """The partition belongs to somebody else now."""
         self._committed.pop(partition, None)
+
+    def note(self, batch: telemetry.Batch) -> None:
+        """Remember the last batch that is recorded: the next commit is shown as its child."""
+        if batch.span is not None:
+            self._traced = batch
 
     def pause_if_full(self, partition: int, backlog: Backlog) -> None:
         """Read no more of a partition whose queue is full."""
@@ -74,15 +82,21 @@ class Reading:
         if not offsets:
             return
         self._committed.update({place.partition: o for place, o in offsets.items()})
-        committing = asyncio.create_task(_tell(self.consumer, offsets))
+        traced, self._traced = self._traced, None
+        committing = asyncio.create_task(self._tell(self.consumer, offsets, traced))
         self._committing.add(committing)
         committing.add_done_callback(self._committing.discard)
         if force:
             await committing
 
-
-async def _tell(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-    try:
-        await asyncio.wait_for(consumer.commit(offsets), COMMIT_SECONDS)
-    except Exception as error:  # noqa: BLE001  advisory only
-        log.info("offset_commit_failed", error=repr(error))
+    async def _tell(
+        self,
+        consumer: AIOKafkaConsumer,
+        offsets: dict[TopicPartition, int],
+        batch: telemetry.Batch | None,
+    ) -> None:
+        try:
+            with telemetry.commit_span(self.stream, batch):
+                await asyncio.wait_for(consumer.commit(offsets), COMMIT_SECONDS)
+        except Exception as error:  # noqa: BLE001  advisory only
+            log.info("offset_commit_failed", error=repr(error))

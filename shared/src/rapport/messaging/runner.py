@@ -239,6 +239,7 @@ class Runner:
             await self._failed(connection, segments, error)
         else:
             self._succeeded(segments, outcome)
+            self.reading.note(batch.span)
             report.applied(self.stream, segments, outcome, time.monotonic() - started)
 
     def _batch(self, segments: list[Segment]) -> Batch:
@@ -249,6 +250,7 @@ class Runner:
             self.clock,
             self.settings.partitions,
             self.settings.worker,
+            self.settings.service,
             attempts={s.partition: self.backlogs[s.partition].attempts for s in segments},
         )
 

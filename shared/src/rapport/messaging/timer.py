@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from rapport import telemetry
 from rapport.messaging import wave
 from rapport.messaging.delivery import TimerDue
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BATCH = 500
+TIMERS = "timers"
+"""What spans call the place where timers come from."""
 BUSY_POLL_SECONDS = 0.02
 IDLE_POLL_SECONDS = 0.25
 BUSY_SECONDS = 5.0
@@ -45,7 +48,7 @@ order by t.due_at, t.id limit $3
 TAKE = f"""
 delete from rapport.timer t
 where t.id = any($1::bigint[]) and not {IS_PARKED}
-returning t.id, t.kind, t.key, t.contact_id, t.due_at, t.payload
+returning t.id, t.kind, t.key, t.contact_id, t.due_at, t.payload, t.trace
 """  # noqa: S608  constants only
 COUNT_DUE = f"""
 select count(*) from rapport.timer t where t.due_at <= $1 and not {IS_PARKED}
@@ -55,9 +58,21 @@ NEXT_DUE = "select min(due_at) from rapport.timer where due_at > $1"
 
 @dataclass(slots=True, eq=False)
 class Fired:
-    """A timer that this transaction took, as an item of a wave."""
+    """A timer that this transaction took: an item of a wave, and as telemetry sees it."""
 
     due: TimerDue
+    partition: None = None
+    offset: None = None
+
+    @property
+    def id(self) -> UUID:
+        """What its events name as their cause."""
+        return self.due.cause_id
+
+    @property
+    def type(self) -> str:
+        """The timer's kind."""
+        return self.due.kind
 
     @property
     def kind(self) -> str:
@@ -65,9 +80,19 @@ class Fired:
         return self.due.kind
 
     @property
+    def trace(self) -> str | None:
+        """What scheduled it."""
+        return self.due.trace
+
+    @property
     def canonical(self) -> tuple[UUID, ...]:
         """Its contact."""
         return (self.due.contact_id,)
+
+    def begin(self, span: telemetry.Batch) -> None:
+        """Let what it causes join a trace that begins now, linked to the one that scheduled it."""
+        trace = span.process(self, root=True) if telemetry.enabled() else None
+        self.due = replace(self.due, trace=trace)
 
 
 class Timers:
@@ -137,24 +162,28 @@ class Timers:
         async def body(tx: Tx) -> int:
             await tx.lock_keys({row["contact_id"] for row in rows})
             taken = await tx.fetch(TAKE, ids)
-            due = [
-                Fired(
-                    TimerDue(
-                        row["kind"],
-                        row["key"],
-                        tx.locked[row["contact_id"]],
-                        row["due_at"],
-                        row["payload"],
-                    )
-                )
-                for row in sorted(taken, key=lambda row: (row["due_at"], row["id"]))
-            ]
-            for cut in wave.cut(due, lambda _: False):
-                for kind, members in cut.by_kind.items():
-                    await self.handlers[kind]([m.due for m in members], tx)
+            ordered = sorted(taken, key=lambda row: (row["due_at"], row["id"]))
+            due = [Fired(_due(row, tx)) for row in ordered]
+            await self._handle(due, tx)
             return len(due)
 
         return await self.database.transact(body)
+
+    async def _handle(self, due: Sequence[Fired], tx: Tx) -> None:
+        links = [fired.trace for fired in due]
+        with telemetry.batch_span(TIMERS, TIMERS, len(due), links) as span:
+            for fired in due:
+                fired.begin(span)
+            for cut in wave.cut(due, lambda _: False):
+                for kind, members in cut.by_kind.items():
+                    await self.handlers[kind]([m.due for m in members], tx)
+
+
+def _due(row: asyncpg.Record, tx: Tx) -> TimerDue:
+    contact_id = tx.locked[row["contact_id"]]
+    return TimerDue(
+        row["kind"], row["key"], contact_id, row["due_at"], row["payload"], row["trace"]
+    )
 
 
 async def count_due(tx: Tx, until: datetime) -> int:

@@ -151,18 +151,22 @@ class Tx:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A wish to be called at `due_at` on behalf of a contact; (kind, key) is unique."""
+    """A wish to be called at `due_at` on behalf of a contact; (kind, key) is unique.
+
+    `trace` is that of what the wish comes from: the trace that begins when it fires links to it.
+    """
 
     kind: str
     key: str
     contact_id: UUID
     due_at: datetime
     payload: dict[str, Any] = field(default_factory=dict)
+    trace: str | None = None
 
 
 ADD_TIMERS = """
-insert into rapport.timer (kind, key, contact_id, due_at, payload)
-select * from unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[], $5::jsonb[])
+insert into rapport.timer (kind, key, contact_id, due_at, payload, trace)
+select * from unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[], $5::jsonb[], $6::text[])
 order by 1, 2
 on conflict (kind, key) do nothing
 """
@@ -176,4 +180,5 @@ def _columns(timers: Sequence[Timer]) -> tuple[list[Any], ...]:
         [t.contact_id for t in timers],
         [t.due_at for t in timers],
         [_encoder.encode(t.payload).decode() for t in timers],
+        [t.trace for t in timers],
     )

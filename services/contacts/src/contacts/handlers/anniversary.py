@@ -46,7 +46,7 @@ async def remember_purchases(
             anniversary_store.Celebration(contact_id, day, event_id, [p.id for p, _ in found])
         )
         for _, on in found:
-            work.remember(contact_id, observed(on, day.year + 1), local)
+            work.remember(contact_id, observed(on, day.year + 1), local, timer.trace)
     if published:
         await anniversary_store.add_anniversaries(tx, published)
     await work.save()

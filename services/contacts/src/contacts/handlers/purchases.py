@@ -41,7 +41,8 @@ def record(arrival: Arrival[inbound.PurchaseRecorded], work: Work) -> Effect:
             shop=event.shop,
             digest=digest,
             event_id=event_id,
-        )
+        ),
+        arrival.event.trace,
     )
     for wish in work.waiting.pop(purchase_id, ()):
         work.settled.append(_grant_late(wish, work))

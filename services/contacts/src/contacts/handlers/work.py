@@ -83,7 +83,7 @@ class Work:
         """Keep a permission given or withdrawn."""
         self._decisions.append((event_id, contact_id, decision))
 
-    def add_purchase(self, purchase: Purchase) -> None:
+    def add_purchase(self, purchase: Purchase, trace: str | None) -> None:
         """Keep a new purchase, and call back on its anniversaries when it cost anything."""
         self._purchases.append(purchase)
         self.remainders[purchase.id] = Remainder.whole(purchase)
@@ -92,13 +92,13 @@ class Work:
             zone = zone_of(name) if name else self.zone
             purchased_on = purchase.occurred_at.astimezone(zone).date()
             day = anniversary.next_day(purchased_on, self.tx.now, zone)
-            self.remember(purchase.contact_id, day, zone)
+            self.remember(purchase.contact_id, day, zone, trace)
 
-    def remember(self, contact_id: UUID, day: date, zone: ZoneInfo) -> None:
+    def remember(self, contact_id: UUID, day: date, zone: ZoneInfo, trace: str | None) -> None:
         """Set the timer of a contact's anniversary day."""
         due = anniversary.due_at(day, zone)
         key = f"{contact_id}:{day}"
-        self._timers[key] = Timer(ANNIVERSARY, key, contact_id, due, {"date": str(day)})
+        self._timers[key] = Timer(ANNIVERSARY, key, contact_id, due, {"date": str(day)}, trace)
 
     def add_waiting(self, wish: RefundWish) -> None:
         """Keep a refund until its purchase arrives."""

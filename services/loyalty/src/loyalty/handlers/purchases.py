@@ -63,7 +63,7 @@ async def _credit_usual(batch: Batch, tx: Tx) -> set[UUID]:
     fresh = [c for c in batch.credits if c.purchase_id in added.purchases and c.points]
     for credit in fresh:
         _publish_credit(credit, Activation(credit.points, 0), batch.causes[credit.purchase_id], tx)
-    await _schedule(fresh, tx)
+    await _schedule(batch, fresh, tx)
     return added.odd
 
 
@@ -83,7 +83,7 @@ async def credit_books(batch: Batch, tx: Tx) -> None:
             reversal = book.claw(refund, shortfall)
             publish_reversal(replace(refund, contact_id=book.contact_id), reversal, cause, tx)
     await store.save_books(tx, books.values())
-    await _schedule([c for c in fresh if c.points], tx)
+    await _schedule(batch, [c for c in fresh if c.points], tx)
     ended = [str(refund.refund_id) for refunds in waiting.values() for refund in refunds]
     if ended:
         await tx.cancel("waiting-refund", ended)
@@ -133,16 +133,20 @@ def _publish_credit(
     tx.publish(event, cause=cause)
 
 
-async def _schedule(credits_: Sequence[Credit], tx: Tx) -> None:
-    timers = [timer for credit in credits_ for timer in _timers(credit, tx.now)]
+async def _schedule(batch: Batch, credits_: Sequence[Credit], tx: Tx) -> None:
+    timers = [
+        timer
+        for credit in credits_
+        for timer in _timers(credit, batch.causes[credit.purchase_id].trace, tx.now)
+    ]
     if timers:
         await tx.schedule(timers)
 
 
-def _timers(credit: Credit, now: datetime) -> Iterator[Timer]:
+def _timers(credit: Credit, trace: str | None, now: datetime) -> Iterator[Timer]:
     """Yield what is left to happen: activation, and expiry once the points are active."""
     key = str(credit.purchase_id)
     if credit.active_from > now:
-        yield Timer("activation", key, credit.contact_id, credit.active_from)
+        yield Timer("activation", key, credit.contact_id, credit.active_from, trace=trace)
     if credit.expires_at and credit.expires_at > now:
-        yield Timer("expiry", key, credit.contact_id, credit.expires_at)
+        yield Timer("expiry", key, credit.contact_id, credit.expires_at, trace=trace)

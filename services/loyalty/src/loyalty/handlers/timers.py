@@ -7,7 +7,8 @@ import structlog
 
 from loyalty import store
 from loyalty.domain.book import Book
-from rapport.contracts.loyalty import PointsAwarded, PointsExpired
+from rapport.contracts.base import Event
+from rapport.contracts.loyalty import PointsAwarded, PointsExpired, PointsPending
 from rapport.messaging.delivery import TimerDue
 from rapport.messaging.transaction import Tx
 
@@ -56,6 +57,14 @@ async def report_waiting_refunds(due: Sequence[TimerDue], tx: Tx) -> None:
         log.warning(
             "refund_waited_too_long", refund_id=str(refund_id), purchase_id=str(purchase_id)
         )
+
+
+def later(event: Event) -> Sequence[UUID]:
+    """Name the activation that pending points wait for."""
+    if isinstance(event, PointsPending):
+        due_at, contact_id = event.active_from, event.contact_id
+        return [TimerDue("activation", str(event.purchase_id), contact_id, due_at, {}).cause_id]
+    return ()
 
 
 async def _books_of(due: Sequence[TimerDue], tx: Tx) -> tuple[dict[UUID, Book], dict[UUID, Book]]:

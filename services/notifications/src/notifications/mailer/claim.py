@@ -17,7 +17,8 @@ from notifications.domain.message import all_variables
 from notifications.mailer.transport import Mail, monotonic
 from notifications.store import attempt, category, message
 from notifications.store.attempt import DueMessage
-from rapport.contracts.notifications import MessageSuppressed
+from rapport.contracts.base import Event
+from rapport.contracts.notifications import MessageQueued, MessageSuppressed
 from rapport.messaging.delivery import Command
 from rapport.messaging.ids import derived_id, drawn_id
 from rapport.messaging.transaction import Tx
@@ -58,6 +59,13 @@ class _Sorted:
 def cause_of(message_id: UUID, contact_id: UUID, trace: str | None) -> Command:
     """Return the cause of what a hand-over publishes: the message itself, whoever sends it."""
     return Command(derived_id("hand-over", message_id), contact_id, trace)
+
+
+def later(event: Event) -> Sequence[UUID]:
+    """Name the hand-over that a queued message leads to."""
+    if isinstance(event, MessageQueued):
+        return [cause_of(event.message_id, event.contact_id, None).id]
+    return ()
 
 
 async def claim(tx: Tx, sender: Sender) -> Claim:
