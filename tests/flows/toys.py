@@ -72,9 +72,7 @@ async def enter(purchases: Sequence[Delivery[PurchaseRecorded]], tx: Tx) -> None
     await tx.execute(ADD, contacts, [p.id for p in purchases], notes, amounts)
     for p, amount in zip(purchases, amounts, strict=True):
         tx.publish(
-            PointsAwarded(
-                contact_id=p.contact_id, purchase_id=p.event.purchase_id, points=amount
-            ),
+            PointsAwarded(contact_id=p.contact_id, purchase_id=p.event.purchase_id, points=amount),
             cause=p,
         )
 
@@ -153,7 +151,10 @@ class Toys:
             await admin.close()
 
     async def define(
-        self, service: str, handlers: Handlers, **more: Any  # noqa: ANN401  fields of Definition
+        self,
+        service: str,
+        handlers: Handlers,
+        **more: Any,  # noqa: ANN401  fields of Definition
     ) -> Definition:
         """Return a definition with free ports; `settings` overrides single settings."""
         values = {
@@ -166,12 +167,13 @@ class Toys:
             "lease_seconds": 2.0,
             **more.pop("settings", {}),
         }
-        return Definition(
-            service, ServiceSettings(**values), handlers, APIRouter(), **more
-        )
+        return Definition(service, ServiceSettings(**values), handlers, APIRouter(), **more)
 
     async def start(
-        self, service: str, handlers: Handlers, **more: Any  # noqa: ANN401
+        self,
+        service: str,
+        handlers: Handlers,
+        **more: Any,  # noqa: ANN401
     ) -> InProcess:
         """Start a service in this loop and wait until it is ready."""
         process = InProcess(await self.define(service, handlers, **more))
