@@ -186,3 +186,21 @@ def test_ids_times_and_numbers_stay(text: str) -> None:
 )
 def test_keys(key: str, *, personal: bool) -> None:
     assert redaction.is_personal(key) is personal
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "CheckViolationError: new row violates x\nDETAIL:  Failing row contains (1, a\n{}, null).",
+        "new row violates x\nDETAIL:  Failing row contains ({}).\nHINT:  Mend it.",
+        "DataError: invalid input for query argument $3: '{}' (expected str, got int)",
+        'InvalidTextRepresentationError: invalid input syntax for type uuid: "{}"',
+        'DatetimeFieldOverflowError: date/time field value out of range: "{}"',
+    ],
+)
+def test_error_texts_quote_no_values(quoting: str) -> None:
+    masked = redaction.text(quoting.format(NAME))
+    assert NAME not in masked
+    assert redaction.MASK in masked
+    assert masked.split()[0] == quoting.split(maxsplit=1)[0]
+    assert ("HINT" in masked) == ("HINT" in quoting)

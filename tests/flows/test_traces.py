@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -265,6 +266,12 @@ async def test_what_happens_later_begins_a_linked_trace(traced: Traced) -> None:
     made = await _registration_of(traced, contact_of(PARKED))
     await traced.sql("notifications", "alter table recipient drop constraint refused")
     await traced.redrive("notifications", contact_of(PARKED))
+    lines = (traced.runtime.logs / "notifications-0.log").read_text().splitlines()
+    (said,) = [json.loads(line) for line in lines if '"event_parked"' in line]
+    assert (said["trace_id"], said["event_id"]) == (
+        made.trace_id,
+        made.attributes[names.MESSAGE_ID],
+    )
     redriven = await _first(traced, "notifications", "process parked", made)
     for span, before in ((fired, earned), (redriven, made)):
         assert not span.parent_id
@@ -323,6 +330,7 @@ async def test_personal_data_are_nowhere_they_should_not_be(traced: Traced) -> N
 
 async def test_without_a_collector_a_purchase_flows_as_before(traced: Traced) -> None:
     """Its port is closed, for services that run and for those that start."""
+    await advance_clock(traced.ops_urls, LATER, deadline_seconds=120)
     mails = await traced.count_mails()
     await traced.receiver.__aexit__(None, None, None)
     late = [purchase("1006", LATER), purchase("1007", LATER)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 from rapport.journeys import Hop, follow, moment
 from rapport.messaging.ids import derived_id
@@ -15,7 +15,6 @@ FIRST_LIVE = date(1998, 1, 15)
 LAST_LIVE = date(1998, 3, 15)
 NOTABLE_MINOR = 10_000
 LONG_SECONDS = 5
-PENDING = timedelta(days=14)
 
 
 def choose(purchases: Sequence[Purchase]) -> Purchase | None:
@@ -27,24 +26,10 @@ def choose(purchases: Sequence[Purchase]) -> Purchase | None:
 
 
 async def follow_purchase(access: Access, purchase: Purchase) -> list[Hop]:
-    """Return the hops from the till's event, the mails' hand-over, and the points' activation.
-
-    A mail goes out and points become active in their own time, so each begins anew.
-    """
-    purchase_id = derived_id("purchase", SOURCE, purchase.order)
-    due_at = (purchase.at + PENDING).astimezone(UTC)
-    starts = [
-        derived_id("external", SOURCE, purchase.recorded().id),
-        derived_id("timer", "activation", str(purchase_id), due_at.isoformat()),
-    ]
-    contact_id = derived_id("contact", SOURCE, purchase.customer)
-    messages = await access.ask(
-        f"{access.api('notifications')}/v1/messages", params={"contact_id": str(contact_id)}
-    )
-    about = [m["id"] for m in messages["items"] if m["about_id"] == str(purchase_id)]
-    starts += [derived_id("hand-over", message_id) for message_id in about]
+    """Return the hops from the till's event on, to the mail and the points' activation."""
+    external = derived_id("external", SOURCE, purchase.recorded().id)
     async with OpsClient(access.ops) as ops:
-        return [await follow(ops, str(start)) for start in starts]
+        return [await follow(ops, str(external))]
 
 
 def list_lines(journey: Sequence[Hop]) -> list[tuple[str, str, str]]:

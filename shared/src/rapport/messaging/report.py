@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rapport import metrics
+from rapport import logs, metrics
 from rapport.messaging.failure import describe
 
 if TYPE_CHECKING:
@@ -51,19 +51,17 @@ def failed(stream: str, segments: Sequence[Segment], verdict: Verdict, error: Ex
 
 def parked(event: Envelope, condemned: Condemned) -> None:
     """Say that an event was parked, and what to do about it."""
-    log.error(
-        "event_parked",
-        event_id=str(event.id),
-        contact_id=str(event.key),
-        stream=event.stream,
-        partition=event.partition,
-        sequence=event.number,
-        attempts=condemned.attempts,
-        first_failure=condemned.first_failed.isoformat(),
-        trace=event.trace,
-        error=condemned.error,
-        next_action="rapport parked show, mend, rapport parked redrive",
-    )
+    with logs.bound(event_id=event.id, contact_id=event.key, traceparent=event.trace):
+        log.error(
+            "event_parked",
+            stream=event.stream,
+            partition=event.partition,
+            sequence=event.number,
+            attempts=condemned.attempts,
+            first_failure=condemned.first_failed.isoformat(),
+            error=condemned.error,
+            next_action="rapport parked show, mend, rapport parked redrive",
+        )
 
 
 def stopped(stream: str, partition: int, error: str) -> None:
