@@ -8,14 +8,13 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from uuid import UUID
 
 import asyncpg
-import httpx
 
 from rapport.settling import settle
 from rapport_local.demo.access import Access
@@ -33,12 +32,12 @@ SCALE = "100"
 BULK = "customers and sales of 1997"
 POLL_SECONDS = 0.01
 PATIENCE_SECONDS = 90.0
-SLOW_MAIL = [
-    {"step": "data", "delay_seconds": 0.05},
-    {"step": "content", "delay_seconds": 0.1},
-]
-"""So that a hand-over takes long enough to be met in its middle, before and after acceptance."""
+SLOW_MAIL = [{"step": "data", "delay_seconds": 0.1}]
+"""So that a hand-over takes long enough to be met before the mail is accepted."""
+SLOWER_MAIL = [{"step": "content", "delay_seconds": 2.0}]
+"""So that it can be met after that, too."""
 OPEN_ATTEMPTS = "select id from attempt where state in ('sending', 'unknown')"
+SENT = "select id from message where state = 'sent'"
 ENDED_ATTEMPTS = "select state from attempt where id = any($1::uuid[])"
 
 
@@ -104,9 +103,7 @@ class Scene:
 
         What was still going on when the totals were read is over at the second reading.
         """
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(f"{self.access.sink}/behaviour", json=SLOW_MAIL)
-            answer.raise_for_status()
+        await self._tell_sink(SLOW_MAIL)
         async with asyncio.TaskGroup() as group:
             group.create_task(disturb(self))
             report = await self._demo.run()
@@ -133,11 +130,22 @@ class Scene:
         await self._marks.reached[moment.mark].wait()
         await asyncio.sleep(moment.seconds)  # the moment itself; nothing is waited for here
 
-    async def wait_for_mail(self) -> None:
-        """Wait until a mail is being handed over."""
+    async def wait_for_mail(self, *, accepted: bool) -> None:
+        """Wait until a mail is being handed over, or was accepted and nobody recorded it yet."""
+        is_there = self._is_mail_unrecorded if accepted else self.list_open_attempts
+        await self._tell_sink(SLOWER_MAIL if accepted else SLOW_MAIL)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await self.list_open_attempts():  # noqa: ASYNC110  the database is polled
+            while not await is_there():  # noqa: ASYNC110  other processes are polled
                 await asyncio.sleep(POLL_SECONDS)
+        await self._tell_sink(SLOW_MAIL)  # that mail's answer is late already
+
+    async def _tell_sink(self, wishes: Sequence[Mapping[str, object]]) -> None:
+        await self.access.ask(f"{self.access.sink}/behaviour", "POST", json=wishes)
+
+    async def _is_mail_unrecorded(self) -> bool:
+        sent = await self._fetch(SENT)  # first: a mail may be recorded between the two questions
+        mails = await self.access.ask(f"{self.access.sink}/count")
+        return bool(mails["total"] > len(sent) and await self.list_open_attempts())
 
     async def kill(self, name: str) -> None:
         """Kill a process with -9 and wait until it was started again and is ready."""

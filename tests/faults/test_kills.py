@@ -12,19 +12,19 @@ from tests.faults.scene import SEED, Moment, Scene, draw_moments
 
 pytestmark = pytest.mark.demo
 
-UNTIL = date(1998, 1, 31)
-DAYS = [date(1998, 1, 3) + timedelta(days=n) for n in range(27)]
+UNTIL = date(1998, 1, 16)
+DAYS = [date(1998, 1, 3) + timedelta(days=n) for n in range(10)]
 PROCESSES = ("contacts", "loyalty", "notifications", "analytics", "kafka", "postgres")
 RESOLVED = {"sent", "lost"}
 
 
 class Killer:
-    """Kills one process at each of its moments; at the last one while a mail is handed over."""
+    """Kills one process in the bulk, before a mail is accepted, and right after that."""
 
     def __init__(self, name: str) -> None:
         """Draw the moments."""
         self.name = name
-        self.moments = draw_moments(name, DAYS, count=3)
+        self.moments = draw_moments(name, DAYS, count=2)
         self.done: list[Moment] = []
         self.in_flight: set[UUID] = set()
 
@@ -32,8 +32,8 @@ class Killer:
         """Wait for each moment and kill."""
         for moment in self.moments:
             await scene.wait_for(moment)
-            if moment is self.moments[-1]:
-                await scene.wait_for_mail()
+            if moment is not self.moments[0]:
+                await scene.wait_for_mail(accepted=moment is self.moments[-1])
             await scene.kill(self.name)
             self.done.append(moment)
             self.in_flight |= await scene.list_open_attempts()
@@ -54,4 +54,4 @@ async def test_kills_change_no_total(start_copy: StartCopy, name: str) -> None:
     ends = await scene.list_ends(killer.in_flight)
     scene.say(f"{len(ends)} mails were in flight at a kill: {ends}")
     assert set(ends) <= RESOLVED
-    assert ends or name != "notifications"
+    assert "sent" in ends or name != "notifications"
