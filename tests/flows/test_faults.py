@@ -17,7 +17,7 @@ from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
 from rapport.pgtypes import required
 from rapport.testing.inprocess import until
-from tests.flows import lab, toy_process
+from tests.flows import book_process, lab
 from tests.flows.lab import CONTACTS, LOYALTY, Log
 from tests.flows.toys import enter, fetch, note
 
@@ -116,7 +116,7 @@ async def replica(toys: Toys, infra: Infra) -> AsyncIterator[asyncio.subprocess.
         "RAPPORT_LEASE_SECONDS": "2",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", toy_process.__name__, "serve"),
+        *(sys.executable, "-m", book_process.__name__, "serve"),
         stdout=asyncio.subprocess.DEVNULL,
         cwd=Path(__file__).parents[2],
         env=environment,
