@@ -12,24 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
+from rapport import consuming
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import PointsAwarded
+from rapport.messaging import subscriber
 from rapport.pgtypes import required
-from rapport.testing.inprocess import until
+from rapport.testing.inprocess import InProcess, until
 from tests.flows import book_process, lab
 from tests.flows.lab import CONTACTS, LOYALTY, Log
-from tests.flows.toys import enter, fetch, note
+from tests.flows.toys import PARTITIONS, enter, fetch, note
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from uuid import UUID
 
+    from faststream.kafka import KafkaBroker
+    from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+    from rapport.messaging.runner import Runner
     from rapport.pgtypes import Connection
-    from rapport.testing.inprocess import InProcess
     from rapport_local.infra import Infra
     from tests.flows.toys import Toys
 
+PARTITIONS_OF = """
+select distinct partition from rapport.batch_log
+where stream = $1 and committed_at > $2 and worker like $3
+"""
 WORKERS = "select distinct worker from rapport.batch_log where applied > 0"
 
 
@@ -40,6 +50,7 @@ class Load:
         self.till = till
         self.contacts = [lab.contact_in(n % 3) for n in range(30)]
         self.written = 0
+        self.size = 3
         self._stopping = False
         self._task = asyncio.create_task(self._write())
 
@@ -47,7 +58,8 @@ class Load:
         number = dict.fromkeys(self.contacts, 0)
         while not self._stopping:
             for contact in self.contacts:
-                orders = [f"{number[contact] + n:06}" for n in range(3)]
+                size = self.size
+                orders = [f"{number[contact] + n:06}" for n in range(size)]
                 try:
                     await lab.record(self.till.running.database, contact, orders)
                 except (
@@ -59,8 +71,8 @@ class Load:
                     # It may have been committed: then the next numbers come a second time.
                     await asyncio.sleep(0.1)
                 else:
-                    number[contact] += 3
-                    self.written += 3
+                    number[contact] += size
+                    self.written += size
             await asyncio.sleep(0.01)
 
     async def more(self, purchases: int) -> None:
@@ -130,7 +142,7 @@ async def replica(toys: Toys, infra: Infra) -> AsyncIterator[asyncio.subprocess.
 
 
 async def test_replicas_come_and_go_under_load(toys: Toys, infra: Infra) -> None:
-    """A second replica joins, the first is killed, a third joins, the second leaves politely."""
+    """One freezes over a full queue, another takes over, it wakes; one is killed, one leaves."""
     till = await toys.start("contacts", {})
     book = await asyncpg.connect(await toys.database("loyalty"))
     load = Load(till)
@@ -143,26 +155,64 @@ async def test_replicas_come_and_go_under_load(toys: Toys, infra: Infra) -> None
 
         await until(seen, f"replica {process.pid} applied something", 90)
 
-    async with (
-        replica(toys, infra) as first,
-        replica(toys, infra) as second,
-        replica(toys, infra) as third,
-    ):
-        third.send_signal(signal.SIGSTOP)
+    async def alone(process: asyncio.subprocess.Process) -> None:
+        since = await book.fetchval("select clock_timestamp()")
+
+        async def everywhere() -> bool:
+            rows = await book.fetch(PARTITIONS_OF, CONTACTS, since, f"%/{process.pid}")
+            return len(rows) == PARTITIONS
+
+        await until(everywhere, f"replica {process.pid} works on every partition", 90)
+
+    async with replica(toys, infra) as first, replica(toys, infra) as second:
         await works(first)
         await works(second)
+        load.size = 60
+        await load.more(1800)
+        first.send_signal(signal.SIGSTOP)
+        load.size = 3
+        await alone(second)
+        first.send_signal(signal.SIGCONT)
         await load.more(300)
         first.send_signal(signal.SIGKILL)
         await first.wait()
-        third.send_signal(signal.SIGCONT)
-        await works(third)
-        await load.more(300)
+        await alone(second)
         second.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await second.wait() == 0
-        await load.more(300)
-        await check(book, load.contacts, await load.stop())
+        async with replica(toys, infra) as third:
+            await load.more(300)
+            await works(third)
+            await check(book, load.contacts, await load.stop())
     await book.close()
+
+
+async def test_two_owners_of_every_partition(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a replica that has not noticed its rebalance: the position row decides between them."""
+    till = await toys.start("contacts", {})
+    book = await toys.start("loyalty", {PurchaseRecorded: enter})
+
+    def in_another_group(
+        broker: KafkaBroker, topic: str, group: str, runner: Runner, instance: str | None
+    ) -> BatchSubscriber:
+        return subscriber.subscribe(broker, topic, f"{group}-other", runner, instance)
+
+    monkeypatch.setattr(consuming, "subscribe", in_another_group)
+    other = InProcess(await toys.define("loyalty", {PurchaseRecorded: enter}))
+    await other.start()
+    toys.running.append(other)
+
+    async def owns_all() -> bool:
+        runner = other.running.consuming.runners[CONTACTS]
+        return len(runner.backlogs) == PARTITIONS
+
+    await until(owns_all, "the other owns every partition too")
+    load = Load(till)
+    load.size = 30
+    await load.more(6000)
+    async with book.running.database.pool.acquire() as connection:
+        await check(connection, load.contacts, await load.stop())
+    await lab.assert_nothing_parked(book)
 
 
 async def flow(toys: Toys) -> tuple[InProcess, InProcess]:
