@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rapport_local.infra import Infra
+from tests.flows.leader import Leader
 from tests.flows.toys import Toys
 
 
@@ -31,3 +32,11 @@ async def toys(infra: Infra) -> AsyncIterator[Toys]:
     await made.fresh_topics()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def leaders() -> AsyncIterator[list[Leader]]:
+    made: list[Leader] = []
+    yield made
+    for leader in made:
+        await leader.stop()
