@@ -32,7 +32,7 @@ SCALE = "100"
 BULK = "customers and sales of 1997"
 POLL_SECONDS = 0.01
 PATIENCE_SECONDS = 90.0
-SLOW_MAIL = [{"step": "data", "delay_seconds": 0.1}]
+SLOW_MAIL = [{"step": "data", "delay_seconds": 0.25}]
 """So that a hand-over takes long enough to be met before the mail is accepted."""
 SLOWER_MAIL = [{"step": "content", "delay_seconds": 2.0}]
 """So that it can be met after that, too."""
@@ -133,11 +133,13 @@ class Scene:
     async def wait_for_mail(self, *, accepted: bool) -> None:
         """Wait until a mail is being handed over, or was accepted and nobody recorded it yet."""
         is_there = self._is_mail_unrecorded if accepted else self.list_open_attempts
-        await self._tell_sink(SLOWER_MAIL if accepted else SLOW_MAIL)
+        if accepted:
+            await self._tell_sink(SLOWER_MAIL)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await is_there():  # noqa: ASYNC110  other processes are polled
                 await asyncio.sleep(POLL_SECONDS)
-        await self._tell_sink(SLOW_MAIL)  # that mail's answer is late already
+        if accepted:
+            await self._tell_sink(SLOW_MAIL)  # that mail's answer is late already
 
     async def _tell_sink(self, wishes: Sequence[Mapping[str, object]]) -> None:
         await self.access.ask(f"{self.access.sink}/behaviour", "POST", json=wishes)

@@ -47,7 +47,7 @@ class Trouble:
         chance = random.Random(f"{SEED} replicas")  # noqa: S311  a test's choice
         led = {"notifications", *chance.sample(SERVICES, 2)}
         frozen = {s: leader if s in led else 1 - leader for s, leader in leaders.items()}
-        self.leaders = [instance(service, leaders[service]) for service in led]
+        self.leaders = [instance(service, leaders[service]) for service in sorted(led)]
         self.frozen = [instance(service, replica) for service, replica in frozen.items()]
         self.killed = chance.choice([instance(s, 1 - replica) for s, replica in frozen.items()])
         self.begin = Moment(BULK, chance.uniform(0.0, 1.2))
