@@ -42,7 +42,10 @@ BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 READ_MARK = "select tick, acknowledged from rapport.relay_progress"
 WRITE_MARK = "update rapport.relay_progress set tick = $1, acknowledged = $2"
-PLANS = "set enable_seqscan = off; set enable_bitmapscan = off; set synchronous_commit = on"
+PLANS = """
+set enable_seqscan = off; set enable_bitmapscan = off; set synchronous_commit = on;
+set plan_cache_mode = auto
+"""
 
 
 class Relay:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rapport.pgtypes import Connection
 log = structlog.get_logger()
 
-DAYS_AHEAD = 16
+DAYS_AHEAD = 7
 LIST_OLD = """
 select c.oid::regclass::text as name, p.relname as parent
 from pg_class c join pg_inherits i on i.inhrelid = c.oid join pg_class p on p.oid = i.inhparent

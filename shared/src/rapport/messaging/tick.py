@@ -38,10 +38,7 @@ select (select system_identifier::text from pg_control_system()) as system_ident
     (select timeline_id from pg_control_checkpoint()) as timeline
 """
 XMAX = "select pg_snapshot_xmax(pg_current_snapshot())::text"
-NEW_ROWS = """
-select exists (select 1 from rapport.outbox where xid >= $1::text::xid8)
-    or exists (select 1 from rapport.outbox where xid = any($2::text[]::xid8[]))
-"""
+NEW_ROWS = "select rapport.has_new_rows($1::text::xid8, $2::text[]::xid8[])"
 CUT = """
 with counted as (
     select (hash % $5::int)::int as partition, count(*) as rows from (
