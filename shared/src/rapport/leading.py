@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
+FORKED_SECONDS = 10.0
 RETENTION_SECONDS = 3600.0
 
 
@@ -54,7 +55,7 @@ class Leading:
                 log.warning("leadership_lost", errors=[repr(e)[:300] for e in group.exceptions])
             except Exception as error:  # noqa: BLE001  the database is away: try again
                 log.warning("leadership_lost", errors=[repr(error)[:300]])
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(FORKED_SECONDS if self.relay.fork else RETRY_SECONDS)
 
     async def _lead(self) -> None:
         connection = await connect(self.service.settings.database_dsn, "rapport-lease")

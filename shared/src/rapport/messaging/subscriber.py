@@ -22,6 +22,7 @@ lenient.install()
 
 BATCH_TIMEOUT_MS = 10
 MAX_RECORDS = 500
+RETRY_BACKOFF_MS = 500
 SESSION_TIMEOUT_MS = 10_000
 REBALANCE_TIMEOUT_MS = 60_000
 
@@ -91,6 +92,7 @@ def build_broker(bootstrap: str, client_id: str) -> KafkaBroker:
         bootstrap,
         client_id=client_id,
         consumer_only=True,
+        retry_backoff_ms=RETRY_BACKOFF_MS,
         allow_auto_create_topics=False,
         logger=None,
     )
