@@ -289,7 +289,7 @@ async def test_a_missing_table_heals(toys: Toys) -> None:
 
 
 async def test_backends_terminated_within_handlers(toys: Toys) -> None:
-    """Sixteen calls in a row, then every fifth, lose their backend: nothing parked, lost, doubled."""
+    """Sixteen calls in a row, then every fifth, lose their backend: none parked, lost, doubled."""
     ready = 0
 
     async def act(tx: Tx) -> None:
