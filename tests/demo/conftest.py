@@ -18,7 +18,7 @@ from tests.demo.kept import NAME, ROOT, Kept
 STOP_SECONDS = 120
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     """Run the demo once with `--keep`, and stop the copy at the end."""
     # As root the data are in the temporary folder, through which Postgres' user must get.

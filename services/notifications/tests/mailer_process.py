@@ -16,7 +16,9 @@ async def main() -> None:
     """Hand over until killed; settings come from the environment."""
     settings = Settings()
     database = await Database.open(settings.database_dsn, Clock(simulated=True), size=4)
-    service: Any = SimpleNamespace(database=database, settings=settings)
+    service: Any = SimpleNamespace(
+        database=database, settings=settings, leading=SimpleNamespace(listeners=[])
+    )
     await mailer.run(service)
 
 

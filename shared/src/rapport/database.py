@@ -46,6 +46,10 @@ async def prepare(connection: Connection) -> None:
     )
 
 
+async def _leave_as_it_is(_connection: Connection) -> None:
+    """Spare the round trip of a reset: whoever borrows a connection changes no setting of it."""
+
+
 def _json_text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
@@ -72,7 +76,12 @@ class Database:
         """Open the pool; raises OSError or asyncpg.PostgresError when the server is away."""
         settings = SERVER_SETTINGS | {"application_name": "rapport"}
         pool = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, server_settings=settings, init=prepare
+            dsn,
+            min_size=1,
+            max_size=size,
+            server_settings=settings,
+            init=prepare,
+            reset=_leave_as_it_is,
         )
         return cls(pool, clock, partitions)
 

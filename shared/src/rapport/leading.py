@@ -37,12 +37,19 @@ class Leading:
             settings.database_dsn, settings.kafka_bootstrap, definition.stream, settings.partitions
         )
         self.timers = Timers(service.database, definition.timers)
+        self.listeners: list[asyncio.Event] = []
         self.is_leader = False
 
     def wake(self) -> None:
-        """Something was committed here: look at once."""
+        """Something was committed here: the relay and the leader's workers look at once."""
         self.relay.wake.set()
+        for listener in self.listeners:
+            listener.set()
+
+    def clock_moved(self) -> None:
+        """The clock was moved here: timers may be due."""
         self.timers.wake.set()
+        self.wake()
 
     async def run(self) -> None:
         """Lead whenever this process can, until cancelled or stopping: a group may eat either."""

@@ -79,12 +79,13 @@ async def settle(request: Request) -> dict[str, Any]:
     async with service.database.read() as tx:
         produced = await reconcile.read_produced(tx.connection, service.settings.partitions)
         answer = await _standing(service, tx)
+        offsets = await inbound_places.list_places(tx)
     unsent = 0
     if service.leading.is_leader:
         made = produced["produced"].values()
         unsent = sum(max(0, n - a) for n, a in zip(made, relay.acknowledged, strict=False))
     if service.consuming.inbound is not None:
-        answer["inbound"] = await _inbound(service)
+        answer["inbound"] = await _inbound(service, offsets)
     return {
         "service": service.definition.name,
         "open_outbox": produced["open"],
@@ -120,13 +121,11 @@ async def _standing(service: Service, tx: Tx) -> dict[str, Any]:
     }
 
 
-async def _inbound(service: Service) -> dict[str, dict[str, int]]:
+async def _inbound(service: Service, offsets: dict[int, int]) -> dict[str, dict[str, int]]:
     runner = service.consuming.inbound
     if runner is None or runner.consumer is None:
         raise Problem(503, "Not ready", "the inbound topic is not assigned yet")
     ends = await service.consuming.ends.read(INBOUND, range(service.settings.partitions))
-    async with service.database.read() as tx:
-        offsets = await inbound_places.list_places(tx)
     return {
         str(partition): {"position": offsets.get(partition, 0), "end": end}
         for partition, end in ends.items()
@@ -160,7 +159,7 @@ async def move_clock(request: Request, move: ClockMove) -> dict[str, datetime]:
         row = await connection.fetchrow(SET_CLOCK, move.now, move.fire_until)
     if row is None:
         raise Problem(409, "The clock was not started", "`now` has to be given first")
-    service.leading.wake()
+    service.leading.clock_moved()
     return dict(row)
 
 

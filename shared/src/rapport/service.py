@@ -112,7 +112,7 @@ class Service:
         await worker(self)
 
     def committed(self) -> None:
-        """Wake the relay and the timers: something was written."""
+        """Wake the relay and the leader's workers: something was written."""
         self.leading.wake()
 
 

@@ -29,9 +29,7 @@ log = structlog.get_logger()
 BATCH = 500
 TIMERS = "timers"
 """What spans call the place where timers come from."""
-BUSY_POLL_SECONDS = 0.02
-IDLE_POLL_SECONDS = 0.25
-BUSY_SECONDS = 5.0
+POLL_SECONDS = 0.25
 BACKOFF_MAX_SECONDS = 60.0
 
 # A parked contact's timers wait; after a merge the survivor's state counts as well.
@@ -106,7 +104,6 @@ class Timers:
 
     async def lead(self) -> None:
         """Fire what becomes due, until cancelled."""
-        busy_until = 0.0
         while True:
             self.wake.clear()
             try:
@@ -115,11 +112,9 @@ class Timers:
                 log.warning("timers_failed", error=repr(error))
                 fired = 0
             if fired:
-                busy_until = time.monotonic() + BUSY_SECONDS
                 continue
-            busy = time.monotonic() < busy_until
             try:
-                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS):
+                async with asyncio.timeout(POLL_SECONDS):
                     await self.wake.wait()
             except TimeoutError:
                 pass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BUSY_SECONDS, IDLE_SECONDS, STILL_BUSY_SECONDS = 0.05, 0.25, 2.0
+IDLE_SECONDS = 0.25
 RESOLVE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 5.0
 STOP_SECONDS = 3.0
@@ -36,9 +36,11 @@ async def run(service: Service) -> None:
     if not isinstance(settings, Settings):
         raise TypeError("the mailer needs the settings of notifications")
     mailer = Mailer(service.database, settings)
+    service.leading.listeners.append(mailer.woken)
     try:
         await mailer.run()
     finally:
+        service.leading.listeners.remove(mailer.woken)
         await mailer.close()
 
 
@@ -50,7 +52,8 @@ class Mailer:
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        """Take what it works with; nothing is opened yet."""
+        """Take what it works with; nothing is opened yet. `woken` is set after local commits."""
+        self.woken = asyncio.Event()
         self._database = database
         self._sender = Sender(
             holder=uuid4(),
@@ -66,19 +69,18 @@ class Mailer:
         self._lease_seconds = settings.lease_seconds
 
     async def run(self) -> None:
-        """Poll until cancelled, quickly while there is work."""
-        resolved_at = worked_at = float("-inf")
+        """Look after each commit here, and a few times a second, until cancelled."""
+        resolved_at = float("-inf")
         failures = 0
         while True:
             pause = IDLE_SECONDS
+            self.woken.clear()
             try:
                 if monotonic() - resolved_at >= RESOLVE_SECONDS:
                     await self.resolve()
                     resolved_at = monotonic()
                 if await self.work():
-                    worked_at, pause = monotonic(), 0.0
-                elif monotonic() - worked_at < STILL_BUSY_SECONDS:
-                    pause = BUSY_SECONDS
+                    pause = 0.0
                 failures = 0
             except Exception as error:  # noqa: BLE001  whatever it was, mail goes on
                 failures += 1
@@ -89,7 +91,11 @@ class Mailer:
                     sqlstate=getattr(error, "sqlstate", None),
                     retry_seconds=pause,
                 )
-            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(pause):
+                    await self.woken.wait()
+            except TimeoutError:
+                pass
 
     async def work(self) -> int:
         """Hand over one batch of what is due; return how many messages were looked at."""
