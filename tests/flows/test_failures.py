@@ -289,13 +289,13 @@ async def test_a_missing_table_heals(toys: Toys) -> None:
 
 
 async def test_backends_terminated_within_handlers(toys: Toys) -> None:
-    """Sixteen calls in a row, then every fifth, lose their backend: none parked, lost, doubled."""
+    """Six calls in a row, then every fifth, lose their backend: none parked, lost, doubled."""
     ready = 0
 
     async def act(tx: Tx) -> None:
         nonlocal ready
         ready += 1
-        if ready % 5 == 0 or 5 <= ready <= 20:
+        if ready % 5 == 0 or 5 <= ready <= 10:
             await tx.execute("select pg_terminate_backend(pg_backend_pid())")
 
     fault = Fault(always=True, act=act)
