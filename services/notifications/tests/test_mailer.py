@@ -402,7 +402,9 @@ async def test_while_the_mail_server_is_away_nothing_is_claimed(
 async def test_the_worker_delivers_until_it_is_cancelled(
     committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
-    service: Any = SimpleNamespace(database=committed, settings=settings)
+    service: Any = SimpleNamespace(
+        database=committed, settings=settings, leading=SimpleNamespace(listeners=[])
+    )
     worker = asyncio.create_task(mailer.run(service))
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
 
@@ -420,7 +422,9 @@ async def test_a_cancelled_worker_records_what_it_has_sent(
     committed: Database, settings: Settings, story: Story, sink: Sink
 ) -> None:
     sink.behave({"step": "content", "delay_seconds": 0.3, "times": 1})
-    service: Any = SimpleNamespace(database=committed, settings=settings)
+    service: Any = SimpleNamespace(
+        database=committed, settings=settings, leading=SimpleNamespace(listeners=[])
+    )
     await story.commit(committed, story.registered(1), story.purchase(1, "O1"))
     worker = asyncio.create_task(mailer.run(service))
 
