@@ -94,7 +94,7 @@ async def test_it_stops_with_six_and_goes_on(toys: Toys) -> None:
     for n, contact in enumerate(contacts):
         await register_and_buy(till, contact, f"{n}")
     await until_stopped(desk)
-    await until_called(fault, fault.calls + 6)
+    await until_called(fault, fault.calls + 3)
     await until_stopped(desk)
     assert len(await parked_contacts(desk)) == CONTACTS_PARKED
 
