@@ -129,6 +129,13 @@ def test_a_refund_without_lines_takes_all_that_is_left_and_then_nothing() -> Non
     assert bought.take(wish()) == ()
 
 
+def test_a_free_purchase_is_refunded_once_with_lines_of_nothing() -> None:
+    bought = remainder(a=0, b=0)
+    assert [line.net_minor for line in bought.take(wish())] == [0, 0]
+    assert bought.take(wish()) == ()
+    assert remainder(a=0, b=0).take(wish(("b", 0))) == (RefundedLine(line="b", net_minor=0),)
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [

@@ -137,6 +137,14 @@ async def test_refunds_take_what_is_left(door: Door) -> None:
     assert statuses(await door.accept(refund("6"))) == ["duplicate"]
 
 
+async def test_a_free_purchase_is_refunded_once(door: Door) -> None:
+    await door.accept(purchase("1", net=0))
+    assert statuses(await door.accept(refund("2"), refund("3"))) == ["accepted", "duplicate"]
+    assert statuses(await door.accept(refund("4"))) == ["duplicate"], "also when it is read again"
+    assert door.events().count("purchase-refunded") == 1
+    assert [dict(r) for r in await door.rows("refund_line", "net_minor")] == [{"net_minor": 0}]
+
+
 async def test_a_refund_by_another_customer_is_refused(door: Door) -> None:
     outcomes = await door.accept(purchase("1"), refund("2", customer="8"))
     assert (outcomes[1].status, outcomes[1].field) == ("rejected", "customer")

@@ -118,9 +118,7 @@ def count_customer(customer: int, rows: list[Row], until: date, *, refunds: bool
     seen = Seen([row for row in rows if row.day <= until], [], until)
     if refunds:
         days = [(row, row.refunded_on) for row in seen.rows]
-        published = [row for row, day in days if day is not None and day <= until]
-        seen.refunds = [row for row in published if row.minor]
-        seen.total["refunds_of_nothing"] = len(published) - len(seen.refunds)
+        seen.refunds = [row for row, day in days if day is not None and day <= until]
     seen.total["contacts"] = 1
     seen.total["consents"] = int(customer % 2 == 0)
     count_money(seen)
@@ -205,7 +203,7 @@ def derive(total: Counter[str]) -> Counter[str]:
     total["journals"] = total["earned"] + total["activated"] + total["reversed"]
     total["ledger_lines"] = 2 * total["journals"]
     bought = total["purchases"] + total["refunds"]
-    total["external_events"] = total["contacts"] + bought + total["refunds_of_nothing"]
+    total["external_events"] = total["contacts"] + bought
     points = total["pended"] + total["awarded"] + total["reversed"]
     total["events_contacts"] = (
         total["contacts"] + total["consents"] + bought + total["anniversaries"]

@@ -46,7 +46,10 @@ class Purchase:
 
 @dataclass(slots=True, kw_only=True)
 class Remainder:
-    """What is left of a known purchase: net minus refunds, per line in the order of its lines."""
+    """What is left of a known purchase: net minus refunds, per line in the order of its lines.
+
+    `refunded` tells whether a refund was granted before, be it of a purchase that cost nothing.
+    """
 
     id: UUID
     contact_id: UUID
@@ -54,6 +57,7 @@ class Remainder:
     digest: bytes
     event_id: UUID
     left: dict[str, int]
+    refunded: bool = False
 
     @classmethod
     def whole(cls, purchase: Purchase) -> Remainder:
@@ -70,6 +74,7 @@ class Remainder:
     def take(self, wish: RefundWish) -> tuple[RefundedLine, ...]:
         """Take a refund off what is left; without lines, all of it. Nothing left: no lines.
 
+        The first refund of a purchase that cost nothing is one all the same: its lines, of 0.
         Raises RefusedError, with nothing taken.
         """
         if wish.contact_id != self.contact_id:
@@ -77,7 +82,9 @@ class Remainder:
         if wish.currency != self.currency:
             raise RefusedError("currency", "is not the currency of the purchase")
         taken = dict(self.left) if wish.lines is None else self._checked(wish.lines)
-        taken = {line: net for line, net in taken.items() if net}
+        if self.refunded or any(self.left.values()):
+            taken = {line: net for line, net in taken.items() if net}
+        self.refunded = self.refunded or bool(taken)
         for line, net in taken.items():
             self.left[line] -= net
         return tuple(RefundedLine(line=line, net_minor=net) for line, net in taken.items())

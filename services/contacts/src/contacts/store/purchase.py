@@ -17,7 +17,8 @@ from rapport.messaging.transaction import Tx
 FIND_REMAINDERS = """
 select p.id, p.contact_id, p.currency, p.digest, p.event_id, l.line,
     l.net_minor - coalesce((select sum(r.net_minor) from refund_line r
-        where r.purchase_id = p.id and r.line = l.line), 0)::bigint as left_minor
+        where r.purchase_id = p.id and r.line = l.line), 0)::bigint as left_minor,
+    exists (select from refund_line r where r.purchase_id = p.id) as refunded
 from purchase p join purchase_line l on l.purchase_id = p.id
 where p.id = any($1::uuid[]) order by p.id, l.place
 """
@@ -70,6 +71,7 @@ async def find_remainders(tx: Tx, ids: Collection[UUID]) -> dict[UUID, Remainder
                 digest=row["digest"],
                 event_id=row["event_id"],
                 left={},
+                refunded=row["refunded"],
             )
         remainder.left[row["line"]] = row["left_minor"]
     return found
