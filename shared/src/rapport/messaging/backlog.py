@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rapport.messaging import gate
+from rapport.messaging.alias import MERGED
 from rapport.messaging.envelope import Envelope
 from rapport.messaging.position import Step, step
 
@@ -53,6 +54,11 @@ class Segment:
         """Whether a transaction is needed for it."""
         return bool(self.events or self.foreign)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it changes names of contacts, which needs a transaction of its own."""
+        return len(self.events) == 1 and self.events[0].type == MERGED
+
 
 @dataclass(eq=False)
 class Backlog:
@@ -95,7 +101,7 @@ class Backlog:
             elif not self._take(item, segment, reached, own_stream):
                 break
             segment.taken += 1
-            if len(segment.events) >= size or len(segment.foreign) >= size:
+            if segment.alone or max(len(segment.events), len(segment.foreign)) >= size:
                 break
         if self.waits_for != before:
             self.waits_since = time.monotonic()
@@ -104,6 +110,8 @@ class Backlog:
     def _take(self, item: Envelope, segment: Segment, reached: Reached, own_stream: str) -> bool:
         match step(self.position.epoch, segment.number, item.epoch, item.number):
             case Step.APPLY:
+                if item.type == MERGED and segment.events:
+                    return False
                 unmet = gate.unmet(item, reached, own_stream)
                 if unmet is not None:
                     self.waits_for = unmet

@@ -10,13 +10,13 @@ import msgspec
 
 from rapport import telemetry
 from rapport.contracts.registry import EVENT_TYPES
-from rapport.messaging import outbox, parking, wave
+from rapport.messaging import alias, outbox, parking, wave
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.failure import DecodingError
 from rapport.messaging.handler import finder_of, takes_several
 from rapport.messaging.parking import CAUSE_PARKED, CONTACT_PARKED, FAILED, Parked
 from rapport.messaging.subscriber import group_of
-from rapport.messaging.transaction import ADD_KEYS, Tx
+from rapport.messaging.transaction import ADD_KEYS, StartAgainError, Tx
 from rapport.pgtypes import required
 
 if TYPE_CHECKING:
@@ -84,14 +84,6 @@ FINISH_AND_PUBLISH = (
 
 class PositionMovedError(Exception):
     """Another replica has moved the position: read it again."""
-
-
-class StartAgainError(Exception):
-    """The set of keys was not complete: `ids` are to be locked as well."""
-
-    def __init__(self, ids: set[UUID]) -> None:
-        super().__init__("further keys have to be locked")
-        self.ids = ids
 
 
 @dataclass(slots=True, eq=False)
@@ -220,11 +212,16 @@ class Batch:
             await self._park(connection, parked, set(row["causes"]))
         if found and (further := await self._find_further(ready, tx) - locked):
             raise StartAgainError(further)
+        for item in ready:
+            if item.kind == alias.MERGED:
+                await alias.follow(item.envelope, tx)
         waves = await self._handle(ready, tx)
         return await self._finish(connection, tx, parked, waves)
 
     def _locks(self, item: Item) -> bool:
-        return item.kind in self.decoders.handlers or item.envelope.id in self.condemned
+        kind = item.kind
+        known = kind in self.decoders.handlers or kind == alias.MERGED
+        return known or item.envelope.id in self.condemned
 
     async def _find_further(self, items: Iterable[Item], tx: Tx) -> set[UUID]:
         found: set[UUID] = set()

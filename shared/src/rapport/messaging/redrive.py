@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from asyncpg.pgproto import pgproto
 
 from rapport import metrics, telemetry
-from rapport.messaging import preview, wave
-from rapport.messaging.batch import Decoders, Item, StartAgainError
+from rapport.messaging import alias, preview, wave
+from rapport.messaging.batch import Decoders, Item
 from rapport.messaging.envelope import Envelope
 from rapport.messaging.handler import finder_of
 from rapport.messaging.parking import decode_headers
+from rapport.messaging.transaction import StartAgainError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -197,24 +198,29 @@ class Redrive:
         return ordered, rows
 
     async def _handle(self, tx: Tx, rows: Sequence[asyncpg.Record], step: _Round) -> None:
-        items = []
-        for row in rows:
-            if row["type"] in self.decoders.handlers:
-                envelope = _envelope(row)
-                canonical = tuple(tx.locked.get(c, c) for c in envelope.contacts)
-                items.append(Item(envelope, envelope.type, canonical))
+        kinds = self.decoders.handlers.keys() | {alias.MERGED}
+        items = [Item(_envelope(row), row["type"]) for row in rows if row["type"] in kinds]
         links = [item.envelope.trace for item in items]
         with telemetry.batch_span("parked", "redrive", len(items), links) as span:
-            for item in items:
-                item.delivery = self.decoders.decode(item)
-                item.delivery.trace = span.process(item.envelope, root=True)
-            await self._find_further(tx, items)
-            for cut in wave.cut(items, self.decoders.several.__contains__):
-                for kind, members in cut.by_kind.items():
-                    await self.decoders.handlers[kind](_deliveries(members), tx)
+            for run in _runs(items):
+                await self._handle_run(tx, run, span)
         step.result.published = [
             {"id": str(e.id), "type": e.type, "key": str(e.key)} for e in tx.published
         ]
+
+    async def _handle_run(self, tx: Tx, run: Sequence[Item], span: telemetry.Batch) -> None:
+        for item in run:
+            item.canonical = tuple(tx.locked.get(c, c) for c in item.envelope.contacts)
+            if item.kind == alias.MERGED:
+                await alias.follow(item.envelope, tx)
+        handled = [item for item in run if item.kind in self.decoders.handlers]
+        for item in handled:
+            item.delivery = self.decoders.decode(item)
+            item.delivery.trace = span.process(item.envelope, root=True)
+        await self._find_further(tx, handled)
+        for cut in wave.cut(handled, self.decoders.several.__contains__):
+            for kind, members in cut.by_kind.items():
+                await self.decoders.handlers[kind](_deliveries(members), tx)
 
     async def _find_further(self, tx: Tx, items: Sequence[Item]) -> None:
         """Start again with the contacts that the handlers' finders name beyond the locked ones."""
@@ -243,6 +249,16 @@ async def _closure_of(tx: Tx, contact: UUID) -> set[UUID]:
         closure |= fresh
         fresh = set(await tx.fetchval(NEIGHBOURS, list(fresh))) - closure
     return closure
+
+
+def _runs(items: Sequence[Item]) -> list[list[Item]]:
+    """Cut so that a merge, which changes what the names behind it stand for, is alone."""
+    runs: list[list[Item]] = [[]]
+    for item in items:
+        if item.kind == alias.MERGED or (runs[-1] and runs[-1][0].kind == alias.MERGED):
+            runs.append([])
+        runs[-1].append(item)
+    return runs
 
 
 def _deliveries(items: Sequence[Item]) -> list[Delivery[Any]]:

@@ -216,11 +216,11 @@ class Runner:
                 continue
             segment = backlog.ready(left, self.reached, self.own_stream)
             report.waiting(self.stream, partition, backlog)
-            if not segment.taken:
+            if not segment.taken or (segment.alone and segments):
                 continue
             segments.append(segment)
             left -= len(segment.events)
-            if partition in self._isolated:
+            if partition in self._isolated or segment.alone:
                 break
         # A different one goes first next time.
         if segments and len(self.backlogs) > 1:

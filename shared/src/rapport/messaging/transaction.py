@@ -41,6 +41,14 @@ class KeysMissingError(Exception):
         self.ids = ids
 
 
+class StartAgainError(Exception):
+    """The set of keys was not complete: `ids` are to be locked as well."""
+
+    def __init__(self, ids: set[UUID]) -> None:
+        super().__init__("further keys have to be locked")
+        self.ids = ids
+
+
 class KeyNotLockedError(Exception):
     """`publish` was called for a key that this transaction has not locked."""
 
