@@ -45,9 +45,9 @@ class Jar:
         return f"{self.group}:{self.artifact}:{self.version}"
 
 
-def read_lock() -> list[Jar]:
+def read_lock(lock: Path = LOCK) -> list[Jar]:
     """Return the jars that Kafka needs, in a fixed order."""
-    lines = [line for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in lock.read_text().splitlines() if line and not line.startswith("#")]
     jars = []
     for line in lines:
         coordinate, sha256 = line.split()
@@ -61,14 +61,14 @@ def is_fetched(settings: LocalSettings) -> bool:
     return all((settings.cache_folder / "jars" / jar.filename).exists() for jar in read_lock())
 
 
-def class_path(settings: LocalSettings) -> list[Path]:
+def class_path(settings: LocalSettings, lock: Path = LOCK) -> list[Path]:
     """Return the checked jars, fetching those that the cache lacks or holds damaged."""
     folder = settings.cache_folder / "jars"
     with disk_errors(folder), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         guard = stack.enter_context((folder / "lock").open("w"))
         fcntl.flock(guard, fcntl.LOCK_EX)  # copies that start side by side fetch once
-        jars = read_lock()
+        jars = read_lock(lock)
         missing = [jar for jar in jars if _sha256(folder / jar.filename) != jar.sha256]
         if missing:
             _fetch_all(missing, folder, settings.maven_repository)
