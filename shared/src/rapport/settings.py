@@ -30,7 +30,7 @@ class ServiceSettings(BaseSettings):
     clock: Literal["real", "simulated"] = "real"
     zone: str = "Europe/Prague"
     batch_size: int = Field(default=500, ge=1, le=10_000)
-    queue_size: int = Field(default=2_000, ge=1)
+    queue_size: int = Field(default=500, ge=1)
     lease_seconds: float = Field(default=10.0, gt=0)
     retention_days: int = Field(default=14, ge=1)
     pool_size: int = Field(default=10, ge=4)
