@@ -1,4 +1,4 @@
-"""A container's health: what the service's own `/livez` says, which looks at loops and polls."""
+"""A container's health: what the service's own `/livez` says, which looks at loops and polls."""  # noqa: INP001
 
 import http.client
 import os

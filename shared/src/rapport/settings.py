@@ -11,12 +11,17 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "RAPPORT_"
+SHIPPED_SECRET = "development-only"  # noqa: S105  a mark, no password
+"""In every secret that comes with the source; refused outside development."""
 
 
 class ServiceSettings(BaseSettings):
     """One frozen object per process. Every field can come from a file: `RAPPORT_<FIELD>_FILE`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    # What is refused is not shown: it may be a secret.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     environment: Literal["development", "production"]
     database_dsn: str
@@ -50,5 +55,8 @@ class ServiceSettings(BaseSettings):
         ZoneInfo(self.zone)
         if self.clock == "simulated" and self.environment == "production":
             msg = "clock: a simulated clock is refused in production"
+            raise ValueError(msg)
+        if self.environment != "development" and SHIPPED_SECRET in self.database_dsn:
+            msg = "database_dsn: a password that is shipped with the source is for development only"
             raise ValueError(msg)
         return self
