@@ -7,7 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from loyalty import store
+from loyalty.domain.records import Redemption
+from loyalty.domain.redemption import balance_now
 from loyalty.handlers import HANDLERS, TIMERS
+from loyalty.handlers import redemptions as spends
 from rapport.contracts.contacts import (
     ContactMerged,
     ContactRegistered,
@@ -16,33 +20,12 @@ from rapport.contracts.contacts import (
     PurchaseRefunded,
     RefundedLine,
 )
-from rapport.messaging.delivery import Delivery, TimerDue
+from rapport.messaging import alias
+from rapport.messaging.delivery import Command, Delivery, TimerDue
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import ADD_KEYS, Published, Tx
 from rapport.pgtypes import Connection
 from rapport.testing import deliver
-
-SPEND = """
-with spent as (
-    select nextval('ledger_id') as journal_id, id, contact_id, least(remaining, greatest(0,
-        $2 - (sum(remaining) over (order by active_from, id) - remaining)))::bigint as points
-    from lot where contact_id = $1 and active and remaining > 0
-), lots as (
-    update lot l set remaining = remaining - s.points from spent s
-    where l.id = s.id and s.points > 0
-), journals as (
-    insert into journal (id, contact_id, source_event, rule, leg, booked_at)
-    select journal_id, contact_id, $3, 'spend', 'redeem ' || row_number() over (order by id),
-        $4::timestamptz
-    from spent where points > 0
-), lines as (
-    insert into journal_line (journal_id, account, contact_id, lot_id, points)
-    select journal_id, 'active', contact_id, id, -points from spent where points > 0
-    union all
-    select journal_id, 'redeemed', null, id, points from spent where points > 0
-)
-select coalesce(sum(points), 0)::bigint from spent
-"""
 
 
 def contact(number: int) -> UUID:
@@ -120,10 +103,15 @@ class World:
 
     async def deliver(self, *deliveries: Delivery[Any]) -> list[Published]:
         """Apply one batch: runs of the same type go to their handler as one list."""
-        tx = await self._begin({d.contact_id for d in deliveries})
+        contacts = {d.contact_id for d in deliveries}
+        merges = [d.event for d in deliveries if isinstance(d.event, ContactMerged)]
+        contacts |= {name for merge in merges for name in await self._names(merge.loser_id)}
+        tx = await self._begin(contacts)
         run: list[Delivery[Any]] = []
         for delivery in [*deliveries, None]:
             if run and (delivery is None or delivery.type != run[0].type):
+                if run[0].type == ContactMerged.type:
+                    await alias.join(tx, run[0].event.loser_id, run[0].event.survivor_id)
                 await HANDLERS[type(run[0].event)](run, tx)
                 run = []
             if delivery is not None:
@@ -148,12 +136,54 @@ class World:
 
     async def spend(self, member: int, points: int) -> int:
         """Spend up to so many active points of a member; return how many were accepted."""
+        redemption_id = await self.hold(member, points)
+        if redemption_id is None:
+            return 0
+        return await self.capture(redemption_id)
+
+    async def hold(self, member: int, points: int) -> UUID | None:
+        """Hold up to so many active points of a member; return the redemption's id, if any."""
+        tx = await self._begin({contact(member)})
+        owner = tx.locked[contact(member)]
+        books = await store.list_books(tx, [owner])
+        accepted = min(points, balance_now(books[owner]).spendable)
+        if accepted == 0:
+            return None
+        command = self._command(owner)
+        redemption = await spends.authorise_points(tx, command, owner, accepted, None)
+        self.published += tx.published
+        return redemption.id
+
+    async def capture(self, redemption_id: UUID, points: int | None = None) -> int:
+        """Capture a hold; return how many points."""
+        tx, found = await self._find(redemption_id)
+        command = self._command(found.contact_id)
+        captured = await spends.capture_points(tx, command, found, points)
+        self.published += tx.published
+        return captured.captured
+
+    async def release(self, redemption_id: UUID) -> list[Published]:
+        """Release a hold."""
+        tx, found = await self._find(redemption_id)
+        await spends.release_points(tx, self._command(found.contact_id), found)
+        self.published += tx.published
+        return tx.published
+
+    async def reverse(self, redemption_id: UUID) -> list[Published]:
+        """Undo a captured spend."""
+        tx, found = await self._find(redemption_id)
+        await spends.reverse_redemption(tx, self._command(found.contact_id), found)
+        self.published += tx.published
+        return tx.published
+
+    async def _find(self, redemption_id: UUID) -> tuple[Tx, Redemption]:
+        found = await store.find_redemption(Tx(self.connection, self.now), redemption_id)
+        assert found is not None
+        return await self._begin({found.contact_id}), found
+
+    def _command(self, owner: UUID) -> Command:
         self.spends += 1
-        source = derived_id("spend", self.spends)
-        accepted: int = await self.connection.fetchval(
-            SPEND, contact(member), points, source, self.now
-        )
-        return accepted
+        return Command(derived_id("command", self.spends), owner)
 
     async def balance(self, member: int) -> dict[str, int]:
         """Read a member's balance from the journal's lines alone."""
@@ -162,8 +192,13 @@ class World:
             " group by account",
             contact(member),
         )
-        found = {"pending": 0, "active": 0, "debt": 0} | {row[0]: row[1] for row in rows}
+        found = {"pending": 0, "active": 0, "held": 0, "debt": 0}
+        found |= {row[0]: row[1] for row in rows}
         return found | {"debt": -found["debt"]}
+
+    async def _names(self, key: UUID) -> set[UUID]:
+        rows = await self.connection.fetch("select id from rapport.key where survivor = $1", key)
+        return {key, *(row["id"] for row in rows)}
 
     async def _begin(self, contacts: set[UUID]) -> Tx:
         await self.connection.execute(ADD_KEYS, sorted(contacts))

@@ -26,6 +26,7 @@ WINDOW = timedelta(days=14)
 CLEAN = """
 delete from programme where version > 1;
 truncate member, earning, lot, journal, journal_line, debt, refund, waiting_refund,
+    redemption, redemption_lot, capped_line, idempotency,
     rapport.key, rapport.timer, rapport.clock, rapport.outbox;
 """
 
@@ -158,6 +159,8 @@ async def test_new_version_of_the_programme_counts_from_its_time(
         "points_per_unit": 1,
         "shortfall": "debt",
         "expiry_months": None,
+        "daily_cap": None,
+        "hold_minutes": 30,
     }
     change = {"points_per_unit": 2, "valid_from": "2026-03-05T00:00:00+01:00"}
     answer = await http.put(
@@ -193,6 +196,8 @@ async def test_programme_changes_only_on_top_of_the_newest_version(
         ({"points_per_unit": "2"}, "points_per_unit"),
         ({"shortfall": "forgive"}, "shortfall"),
         ({"expiry_months": 0}, "expiry_months"),
+        ({"daily_cap": 0}, "daily_cap"),
+        ({"hold_minutes": 0}, "hold_minutes"),
         ({"valid_from": "2026-03-01T00:00:00Z"}, "valid_from"),
         ({"valid_from": "2026-04-01T00:00:00"}, "valid_from"),
     ],

@@ -38,8 +38,8 @@ def said(published: list[Published]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def points(pending: int = 0, active: int = 0, debt: int = 0) -> dict[str, int]:
-    return {"pending": pending, "active": active, "debt": debt}
+def points(pending: int = 0, active: int = 0, held: int = 0, debt: int = 0) -> dict[str, int]:
+    return {"pending": pending, "active": active, "held": held, "debt": debt}
 
 
 async def test_every_registered_contact_becomes_a_member_once(world: World) -> None:

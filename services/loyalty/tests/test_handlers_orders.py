@@ -177,6 +177,7 @@ async def test_any_order_repetition_and_cut_gives_the_oracles_balances(
             assert await world.balance(member) == {
                 "pending": pending,
                 "active": max(net, 0),
+                "held": 0,
                 "debt": max(-net, 0),
             }
         await assert_closed(world)
@@ -202,6 +203,7 @@ async def test_the_same_holds_while_points_expire(
             assert await world.balance(member) == {
                 "pending": pending,
                 "active": active,
+                "held": 0,
                 "debt": 0,
             }
         await assert_closed(world)

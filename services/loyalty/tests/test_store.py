@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from loyalty import store
+from loyalty.domain.outcome import Balance
 from loyalty.domain.programme import Programme
 from rapport.messaging.transaction import Tx
 from rapport.pgtypes import Connection
@@ -65,7 +66,7 @@ async def test_totals_add_up_from_the_tables(world: World, tx: Tx) -> None:
         "owed": 10,
         "journals": 6,
         "journals_unbalanced": 0,
-        "lines": 14,
+        "lines": 18,
         "purchases": 2,
         "refunds": 3,
         "refunds_waiting": 1,
@@ -91,19 +92,12 @@ async def test_totals_notice_a_line_or_journal_removed_or_doubled_by_hand(
 
 
 async def test_balance_is_the_sum_of_the_open_lots(world: World, tx: Tx) -> None:
-    assert await store.find_balance(tx, contact(1)) == {
-        "pending": 0,
-        "active": 0,
-        "held": 0,
-        "debt": 0,
-    }
+    stranger = (await store.list_books(tx, [contact(1)]))[contact(1)]
+    assert stranger.balance() == Balance(pending=0, active=0, held=0, debt=0)
     await world.deliver(purchase("a", 1, MONDAY - WINDOW, 1000), purchase("b", 1, MONDAY, 300))
-    assert await store.find_balance(tx, contact(1)) == {
-        "pending": 3,
-        "active": 10,
-        "held": 0,
-        "debt": 0,
-    }
+    await world.hold(1, 4)
+    book = (await store.list_books(tx, [contact(1)]))[contact(1)]
+    assert book.balance() == Balance(pending=3, active=6, held=4, debt=0)
 
 
 async def test_statement_sums_to_the_balance_and_pages_without_gap(world: World, tx: Tx) -> None:

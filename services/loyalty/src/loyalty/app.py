@@ -6,7 +6,10 @@ from loyalty.handlers.timers import later
 from loyalty.settings import Settings
 from rapport.service import Definition, run_main
 
-TABLES = ("member", "earning", "lot", "journal", "journal_line", "debt", "refund", "waiting_refund")
+TABLES = (
+    *("member", "earning", "lot", "journal", "journal_line", "debt", "refund", "waiting_refund"),
+    *("redemption", "redemption_lot", "capped_line"),
+)
 
 
 def define() -> Definition:

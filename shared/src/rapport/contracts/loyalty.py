@@ -53,10 +53,49 @@ class PointsExpired(Event, frozen=True, kw_only=True):
     points: int
 
 
+class PointsRedeemed(Event, frozen=True, kw_only=True):
+    """Held points were spent; `reference` is what the caller named, such as an order."""
+
+    type: ClassVar = "rapport.loyalty.points-redeemed.v1"
+    redemption_id: UUID
+    points: int
+    reference: str | None = None
+
+
+class PointsRestored(Event, frozen=True, kw_only=True):
+    """A spend was undone: `points` are active again, `repaid` of them settled a debt.
+
+    Points of lots past their expiry do not come back: a points-expired names them.
+    """
+
+    type: ClassVar = "rapport.loyalty.points-restored.v1"
+    redemption_id: UUID
+    points: int
+    repaid: int = 0
+
+
+class PointsCorrected(Event, frozen=True, kw_only=True):
+    """Another purchase or a refund of the day changed what the daily cap leaves to a purchase.
+
+    It earned so many `points` more, or fewer below zero; `pending`, `active` and `debt` say by how
+    much each of them rose.
+    """
+
+    type: ClassVar = "rapport.loyalty.points-corrected.v1"
+    purchase_id: UUID
+    points: int
+    pending: int = 0
+    active: int = 0
+    debt: int = 0
+
+
 EVENTS: tuple[type[Event], ...] = (
     MemberEnrolled,
     PointsPending,
     PointsAwarded,
     PointsReversed,
     PointsExpired,
+    PointsRedeemed,
+    PointsRestored,
+    PointsCorrected,
 )

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from loyalty import store
+from loyalty.api.writing import not_a_member
+from loyalty.domain.redemption import balance_now
 from rapport.messaging.transaction import Tx
-from rapport.problem import Problem
 from rapport.service import Service
 
 router = APIRouter(prefix="/members", tags=["members"])
@@ -19,7 +20,7 @@ Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="`next
 
 
 class Balance(BaseModel):
-    """Points by state; pending ones cannot be spent, `debt` is owed and repaid first."""
+    """Points by state; pending and held ones cannot be spent, `debt` is owed and repaid first."""
 
     pending: int
     active: int
@@ -60,7 +61,8 @@ async def read_member(contact_id: UUID, request: Request) -> MemberView:
     service: Service = request.app.state.service
     async with service.database.read() as tx:
         member = await _find(tx, contact_id)
-        balance = Balance(**await store.find_balance(tx, member.contact_id))
+        book = (await store.list_books(tx, [member.contact_id]))[member.contact_id]
+    balance = Balance.model_validate(balance_now(book), from_attributes=True)
     return MemberView(contact_id=member.contact_id, enrolled_at=member.enrolled_at, balance=balance)
 
 
@@ -82,7 +84,7 @@ async def read_ledger(
 async def _find(tx: Tx, contact_id: UUID) -> store.Member:
     member = await store.find_member(tx, contact_id)
     if member is None:
-        raise Problem(404, "Not a member", f"{contact_id} is not a member of the programme")
+        raise not_a_member(contact_id)
     return member
 
 

@@ -17,13 +17,18 @@ router = APIRouter(prefix="/programme", tags=["programme"])
 
 
 class Parameters(BaseModel):
-    """What a version says; `expiry_months` null means that points do not expire."""
+    """What a version says; `expiry_months` null means that points do not expire.
+
+    `daily_cap` is the most that a member earns on a local day, null for any number.
+    """
 
     zone: str = "Europe/Prague"
     pending_days: Annotated[int, Field(ge=0, le=3650, strict=True)] = 14
     points_per_unit: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 1
     shortfall: Shortfall = "debt"
     expiry_months: Annotated[int | None, Field(ge=1, le=1200, strict=True)] = None
+    daily_cap: Annotated[int | None, Field(ge=1, le=10**9, strict=True)] = None
+    hold_minutes: Annotated[int, Field(ge=1, le=10_080, strict=True)] = 30
 
     @field_validator("zone")
     @classmethod
@@ -101,15 +106,8 @@ def _next(new: NewVersion, newest: Programme, now: datetime) -> Programme:
                 f"valid_from {reason}",
                 errors=[{"field": "valid_from", "reason": f"{valid_from.isoformat()} {reason}"}],
             )
-    return Programme(
-        newest.version + 1,
-        valid_from,
-        new.zone,
-        new.pending_days,
-        new.points_per_unit,
-        new.shortfall,
-        new.expiry_months,
-    )
+    parameters = new.model_dump(exclude={"valid_from"})
+    return Programme(version=newest.version + 1, valid_from=valid_from, **parameters)
 
 
 async def _view(tx: Tx, response: Response) -> ProgrammeView:

@@ -9,56 +9,36 @@ from uuid import UUID
 from loyalty.domain.earning import Credit
 from loyalty.domain.journal import Account, Journal, Leg, Rule
 from loyalty.domain.lot import Lot, spending_order
+from loyalty.domain.outcome import Activation, Balance, Reversal
 from loyalty.domain.programme import Shortfall
-from rapport.contracts.contacts import RefundedLine
-
-
-@dataclass(frozen=True, slots=True)
-class Refund:
-    """A refund as the ledger sees it; it may have waited for its purchase."""
-
-    refund_id: UUID
-    purchase_id: UUID
-    contact_id: UUID
-    event_id: UUID
-    occurred_at: datetime
-    lines: tuple[RefundedLine, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """Points that became active; `repaid` of them settled a debt."""
-
-    points: int
-    repaid: int
-
-
-@dataclass(slots=True)
-class Reversal:
-    """Where a claw found its points."""
-
-    from_pending: int = 0
-    from_active: int = 0
-    to_debt: int = 0
-
-    @property
-    def points(self) -> int:
-        """All that was taken back."""
-        return self.from_pending + self.from_active + self.to_debt
+from loyalty.domain.records import CappedLine, Redemption, Refund
 
 
 @dataclass(slots=True)
 class Book:
-    """State of one member, loaded under the member's lock, with the journals to be written.
+    """One member at one instant, loaded under the member's lock, with what is to be written.
 
-    Expects lots in the order of their ids; new ones are appended.
+    Expects lots in the order of their ids; new ones are appended. `redemptions` are those that hold
+    points, `capped` the lines of the days that are divided anew.
     """
 
     contact_id: UUID
+    now: datetime
     lots: list[Lot] = field(default_factory=list)
     debt: int = 0
     debt_changed: bool = False
+    redemptions: list[Redemption] = field(default_factory=list)
+    capped: list[CappedLine] = field(default_factory=list)
     journals: list[Journal] = field(default_factory=list)
+
+    def balance(self) -> Balance:
+        """Sum the lots by state as they stand at this instant."""
+        return Balance(
+            pending=sum(lot.remaining for lot in self.lots if not lot.active),
+            active=sum(lot.remaining for lot in self.lots if lot.usable(self.now)),
+            held=sum(lot.held for lot in self.lots),
+            debt=self.debt,
+        )
 
     def credit(self, credit: Credit) -> None:
         """Issue a purchase's points as pending lots, one per line that earned any."""
@@ -67,52 +47,66 @@ class Book:
     def credit_active(self, credit: Credit) -> Activation:
         """Issue a purchase's points as active ones: its return window is over."""
         lots = self._issue(credit, "active")
-        return Activation(credit.points, self._repay(lots, credit.event_id, credit.purchase_id))
+        journal = self.journal(credit.event_id, "purchase", "repay", credit.purchase_id)
+        return Activation(credit.points, self.repay(lots, journal))
 
     def activate(self, purchase_id: UUID, source: UUID) -> Activation:
         """Make a purchase's pending points active, and repay what is owed before all else."""
-        journal = self._journal(source, "purchase", "activate", purchase_id)
+        journal = self.journal(source, "purchase", "activate", purchase_id)
         woken = [lot for lot in self._own(purchase_id) if not lot.active]
         for lot in woken:
             lot.active = lot.changed = True
             journal.move(lot.remaining, "pending", "active", lot)
         points = sum(lot.remaining for lot in woken)
-        return Activation(points, self._repay(woken, source, purchase_id))
+        journal = self.journal(source, "purchase", "repay", purchase_id)
+        return Activation(points, self.repay(woken, journal))
 
-    def expire(self, purchase_id: UUID, source: UUID, now: datetime) -> int:
-        """Let a purchase's active points lapse that are past their expiry; return how many."""
-        journal = self._journal(source, "purchase", "expire", purchase_id)
+    def expire(self, purchase_id: UUID, source: UUID) -> int:
+        """Let a purchase's active points lapse that are past their expiry; return how many.
+
+        Held points outlive it: they lapse when they are released.
+        """
+        journal = self.journal(source, "purchase", "expire", purchase_id)
+        return self.lapse(self._own(purchase_id), journal)
+
+    def lapse(self, lots: Sequence[Lot], journal: Journal) -> int:
+        """Let those lots' active points lapse that are past their expiry; return how many."""
         lapsed = 0
-        for lot in self._own(purchase_id):
-            if lot.active and lot.due(now):
+        for lot in lots:
+            if lot.active and lot.due(self.now):
                 points = lot.lapse()
                 journal.move(points, "active", "expired", lot)
                 lapsed += points
         return lapsed
 
     def claw(self, refund: Refund, shortfall: Shortfall) -> Reversal:
-        """Take back what the refunded lines had earned.
+        """Take back what the refunded lines had earned."""
+        journal = self.journal(refund.event_id, "refund", "claw", refund.purchase_id)
+        by_line = {lot.line: lot for lot in self._own(refund.purchase_id)}
+        lots = [(by_line.get(line.line), line.net_minor) for line in refund.lines]
+        claims = [(lot, lot.refund(net_minor)) for lot, net_minor in lots if lot]
+        return self.take_back(claims, journal, shortfall)
+
+    def take_back(
+        self, claims: Sequence[tuple[Lot, int]], journal: Journal, shortfall: Shortfall
+    ) -> Reversal:
+        """Take so many points back from each of one purchase's lots.
 
         From the own lot first, expired points included; then from the order's other active lots,
-        then from other orders' by earliest expiry, never from another order's pending ones. What
-        is missing is owed, or absorbed.
+        then from other orders' by earliest expiry, never from another order's pending ones and
+        never what is held. What is missing is owed, or absorbed.
         """
-        journal = self._journal(refund.event_id, "refund", "claw", refund.purchase_id)
         reversal = Reversal()
-        own = self._own(refund.purchase_id)
-        by_line = {lot.line: lot for lot in own}
         missing = 0
-        for line in refund.lines:
-            lot = by_line.get(line.line)
-            if lot is not None:
-                claimed = lot.refund(line.net_minor)
-                claimed -= self._take(lot, claimed, journal, reversal)
-                revived = lot.revive(claimed)
-                journal.move(revived, "expired", "issued", lot)
-                missing += claimed - revived
-        others = [lot for lot in self.lots if lot.purchase_id != refund.purchase_id]
-        for lot in [*own, *sorted(others, key=spending_order)]:
-            if missing and lot.active:
+        for lot, claimed in claims:
+            left = claimed - self._take(lot, claimed, journal, reversal)
+            revived = lot.revive(left)
+            journal.move(revived, "expired", "issued", lot)
+            missing += left - revived
+        own = {lot.purchase_id for lot, _ in claims}
+        usable = sorted((lot for lot in self.lots if lot.usable(self.now)), key=spending_order)
+        for lot in sorted(usable, key=lambda lot: lot.purchase_id not in own):
+            if missing:
                 missing -= self._take(lot, missing, journal, reversal)
         if missing and shortfall == "debt":
             self.owe(missing)
@@ -122,20 +116,25 @@ class Book:
 
     def join(self, other: "Book", source: UUID) -> None:
         """Take over another member's lots and debt; what is owed is repaid from what is active."""
-        journal = self._journal(source, "merge", "join", None)
+        journal = self.journal(source, "merge", "join", None)
         for lot in other.lots:
             account: Account = "active" if lot.active else "pending"
             journal.hand_over(lot.remaining, account, other.contact_id, lot)
+            journal.hand_over(lot.held, "held", other.contact_id, lot)
             lot.contact_id, lot.changed = self.contact_id, True
         journal.hand_over(-other.debt, "debt", other.contact_id)
         self.owe(other.debt)
         other.owe(-other.debt)
         self.lots, other.lots = sorted([*self.lots, *other.lots], key=_by_id), []
+        for redemption in other.redemptions:
+            redemption.contact_id = self.contact_id
+        self.redemptions, other.redemptions = [*self.redemptions, *other.redemptions], []
+        self.capped, other.capped = [*self.capped, *other.capped], []
         active = sorted((lot for lot in self.lots if lot.active), key=spending_order)
-        self._repay(active, source, None, "merge")
+        self.repay(active, self.journal(source, "merge", "repay", None))
 
     def _issue(self, credit: Credit, account: Literal["pending", "active"]) -> list[Lot]:
-        journal = self._journal(credit.event_id, "purchase", "issue", credit.purchase_id)
+        journal = self.journal(credit.event_id, "purchase", "issue", credit.purchase_id)
         lots = [
             Lot(
                 id=None,
@@ -168,13 +167,11 @@ class Book:
             reversal.from_pending += taken
         return taken
 
-    def _repay(
-        self, lots: Sequence[Lot], source: UUID, purchase_id: UUID | None, rule: Rule = "purchase"
-    ) -> int:
-        journal = self._journal(source, rule, "repay", purchase_id)
+    def repay(self, lots: Sequence[Lot], journal: Journal, at: datetime | None = None) -> int:
+        """Settle what is owed from these lots, unless they are past their expiry by then."""
         repaid = 0
         for lot in lots:
-            points = lot.take(self.debt)
+            points = lot.take(self.debt) if lot.usable(at or self.now) else 0
             self.owe(-points)
             journal.move(points, "active", "debt", lot)
             repaid += points
@@ -189,7 +186,13 @@ class Book:
     def _own(self, purchase_id: UUID) -> list[Lot]:
         return [lot for lot in self.lots if lot.purchase_id == purchase_id]
 
-    def _journal(self, source: UUID, rule: Rule, leg: Leg, purchase_id: UUID | None) -> Journal:
+    def find_lot(self, purchase_id: UUID, line: str) -> Lot | None:
+        """Find a line's lot among those that were loaded."""
+        found = (lot for lot in self._own(purchase_id) if lot.line == line)
+        return next(found, None)
+
+    def journal(self, source: UUID, rule: Rule, leg: Leg, purchase_id: UUID | None) -> Journal:
+        """Begin a journal of this member."""
         journal = Journal(self.contact_id, source, rule, leg, purchase_id)
         self.journals.append(journal)
         return journal

@@ -25,7 +25,10 @@ class Share(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What one purchase earns under the version of the rule that its time chose."""
+    """What one purchase earns under the version of the rule that its time chose.
+
+    `day` is the local day whose `cap` counts; both are None without a cap.
+    """
 
     purchase_id: UUID
     contact_id: UUID
@@ -36,6 +39,8 @@ class Credit:
     shares: tuple[Share, ...]
     active_from: datetime
     expires_at: datetime | None
+    cap: int | None = None
+    day: date | None = None
 
     def lapsed(self, now: datetime) -> bool:
         """Tell whether the points are already past their expiry."""
@@ -62,6 +67,8 @@ def credit_for(
         shares,
         active_from,
         expiry_of(active_from, programme),
+        programme.daily_cap,
+        local_day(purchase.occurred_at, programme) if programme.daily_cap else None,
     )
 
 
@@ -92,6 +99,11 @@ def active_after(occurred_at: datetime, programme: Programme) -> datetime:
     """
     local = occurred_at.astimezone(ZoneInfo(programme.zone))
     return (local + timedelta(days=programme.pending_days)).astimezone(UTC)
+
+
+def local_day(occurred_at: datetime, programme: Programme) -> date:
+    """Return the day of the programme's zone on which something happened."""
+    return occurred_at.astimezone(ZoneInfo(programme.zone)).date()
 
 
 def expiry_of(active_from: datetime, programme: Programme) -> datetime | None:

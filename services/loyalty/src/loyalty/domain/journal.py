@@ -8,8 +8,10 @@ from loyalty.domain.lot import Lot
 
 Account = Literal["pending", "active", "held", "debt", "issued", "redeemed", "expired", "goodwill"]
 MEMBER_ACCOUNTS: tuple[Account, ...] = ("pending", "active", "held", "debt")
-Rule = Literal["purchase", "refund", "merge"]
-Leg = Literal["issue", "activate", "repay", "expire", "claw", "join"]
+Rule = Literal["purchase", "refund", "merge", "redemption", "cap"]
+PurchaseLeg = Literal["issue", "activate", "repay", "expire", "claw", "join", "divide"]
+RedemptionLeg = Literal["authorise", "capture", "release", "restore"]
+Leg = PurchaseLeg | RedemptionLeg
 
 
 @dataclass(slots=True, eq=False)

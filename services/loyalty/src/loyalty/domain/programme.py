@@ -13,7 +13,8 @@ class Programme:
     """One version, in force from `valid_from` until the next one.
 
     `points_per_unit` counts per whole unit of currency; `shortfall` says what happens to the part
-    of a claw that no lot covers; `expiry_months` None means that points do not expire.
+    of a claw that no lot covers; `expiry_months` None means that points do not expire, `daily_cap`
+    None that a member may earn any number of points on a local day.
     """
 
     version: int
@@ -23,6 +24,8 @@ class Programme:
     points_per_unit: int
     shortfall: Shortfall
     expiry_months: int | None
+    daily_cap: int | None = None
+    hold_minutes: int = 30
 
 
 def in_force(programmes: Sequence[Programme], at: datetime) -> Programme:

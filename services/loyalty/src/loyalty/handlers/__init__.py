@@ -3,7 +3,12 @@
 from loyalty.handlers.members import enrol_members, join_members
 from loyalty.handlers.purchases import award_points
 from loyalty.handlers.refunds import reverse_points
-from loyalty.handlers.timers import activate_points, expire_points, report_waiting_refunds
+from loyalty.handlers.timers import (
+    activate_points,
+    expire_points,
+    release_holds,
+    report_waiting_refunds,
+)
 from rapport.contracts.contacts import (
     ContactMerged,
     ContactRegistered,
@@ -22,5 +27,6 @@ HANDLERS: Handlers = {
 TIMERS: TimerHandlers = {
     "activation": activate_points,
     "expiry": expire_points,
+    "hold": release_holds,
     "waiting-refund": report_waiting_refunds,
 }

@@ -6,10 +6,14 @@ from datetime import datetime
 from uuid import UUID
 
 from loyalty import store
-from loyalty.domain.book import Activation, Book
+from loyalty.domain.book import Book
+from loyalty.domain.cap import count_in, make_room
 from loyalty.domain.earning import Credit, credit_for
+from loyalty.domain.outcome import Activation
 from loyalty.domain.programme import Programme, in_force
-from loyalty.handlers.refunds import publish_reversal
+from loyalty.domain.records import Refund
+from loyalty.handlers.books import open_books, publish_corrections
+from loyalty.handlers.refunds import claw
 from rapport.contracts.contacts import PurchaseRecorded
 from rapport.contracts.loyalty import MemberEnrolled, PointsAwarded, PointsExpired, PointsPending
 from rapport.messaging.delivery import Delivery
@@ -39,17 +43,17 @@ class Batch:
 async def award_points(purchases: Sequence[Delivery[PurchaseRecorded]], tx: Tx) -> None:
     """Credit each purchase's points: pending until the return window ends, active after it.
 
-    One statement does it for members without debt, waiting refunds and points that have lapsed;
-    the books of the others are loaded. Both ways write the same rows and events.
+    One statement does it for members without debt, waiting refunds, points that have lapsed and
+    daily cap; the books of the others are loaded. Both ways write the same rows and events.
     """
-    causes = {d.event.purchase_id: d for d in reversed(purchases)}
+    causes: dict[UUID, Delivery[PurchaseRecorded]] = {}
+    for delivery in purchases:
+        causes.setdefault(delivery.event.purchase_id, delivery)
     programmes = await store.list_programmes(tx)
-    credits_ = [
-        credit_for(d.event, d.contact_id, d.id, programmes) for d in reversed(causes.values())
-    ]
+    credits_ = [credit_for(d.event, d.contact_id, d.id, programmes) for d in causes.values()]
     batch = Batch(credits_, causes, programmes)
-    lapsed = {c.contact_id for c in credits_ if c.lapsed(tx.now)}
-    odd = lapsed | await _credit_usual(batch.of(lapsed, others=True), tx)
+    odd = {c.contact_id for c in credits_ if c.cap is not None or c.lapsed(tx.now)}
+    odd |= await _credit_usual(batch.of(odd, others=True), tx)
     if odd:
         await credit_books(batch.of(odd), tx)
 
@@ -73,29 +77,43 @@ async def credit_books(batch: Batch, tx: Tx) -> None:
     added = await store.add_earnings(tx, batch.credits)
     fresh = [c for c in batch.credits if c.purchase_id in added]
     waiting = await store.take_waiting_refunds(tx, added)
-    books = await store.list_books(tx, {c.contact_id for c in fresh})
+    days = {(c.contact_id, c.day) for c in fresh if c.day is not None}
+    capped = await store.list_days(tx, days) if days else ()
+    books = await open_books(tx, {c.contact_id for c in fresh}, capped=capped)
     for credit in fresh:
         book, cause = books[credit.contact_id], batch.causes[credit.purchase_id]
         if credit.points:
-            _credit(book, credit, cause, tx)
+            _credit(book, credit, batch, tx)
         for refund in waiting.get(credit.purchase_id, ()):
-            shortfall = in_force(batch.programmes, refund.occurred_at).shortfall
-            reversal = book.claw(refund, shortfall)
-            publish_reversal(replace(refund, contact_id=book.contact_id), reversal, cause, tx)
+            claw(book, replace(refund, contact_id=book.contact_id), batch.programmes, cause, tx)
     await store.save_books(tx, books.values())
     await _schedule(batch, [c for c in fresh if c.points], tx)
-    ended = [str(refund.refund_id) for refunds in waiting.values() for refund in refunds]
-    if ended:
-        await tx.cancel("waiting-refund", ended)
+    await _end_wait([refund for refunds in waiting.values() for refund in refunds], tx)
 
 
-def _credit(book: Book, credit: Credit, cause: Delivery[PurchaseRecorded], tx: Tx) -> None:
+async def _end_wait(refunds: Sequence[Refund], tx: Tx) -> None:
+    if refunds:
+        await tx.cancel("waiting-refund", [str(refund.refund_id) for refund in refunds])
+
+
+def _credit(book: Book, credit: Credit, batch: Batch, tx: Tx) -> None:
+    cause = batch.causes[credit.purchase_id]
+    granted = credit if credit.day is None else count_in(book, credit)
+    if granted.points:
+        _issue(book, granted, cause, tx)
+    if credit.day is not None:
+        shortfall = in_force(batch.programmes, credit.occurred_at).shortfall
+        corrections = make_room(book, credit.day, credit.event_id, shortfall)
+        publish_corrections(book, corrections, cause, tx)
+
+
+def _issue(book: Book, credit: Credit, cause: Delivery[PurchaseRecorded], tx: Tx) -> None:
     if credit.active_from > tx.now:
         book.credit(credit)
         _publish_credit(credit, Activation(credit.points, 0), cause, tx)
         return
     _publish_credit(credit, book.credit_active(credit), cause, tx)
-    expired = book.expire(credit.purchase_id, credit.event_id, tx.now)
+    expired = book.expire(credit.purchase_id, credit.event_id)
     if expired:
         event = PointsExpired(
             contact_id=credit.contact_id, purchase_id=credit.purchase_id, points=expired

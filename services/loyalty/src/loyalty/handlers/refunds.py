@@ -1,11 +1,16 @@
 """Refunds take points back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from loyalty import store
-from loyalty.domain.book import Refund, Reversal
-from loyalty.domain.programme import in_force
+from loyalty.domain.book import Book
+from loyalty.domain.cap import claw_capped
+from loyalty.domain.outcome import Reversal
+from loyalty.domain.programme import Programme, in_force
+from loyalty.domain.records import CappedLine, Refund
+from loyalty.handlers.books import open_books, publish_corrections
 from rapport.contracts.contacts import PurchaseRefunded
 from rapport.contracts.loyalty import PointsReversed
 from rapport.messaging.delivery import Cause, Delivery
@@ -18,8 +23,10 @@ ALARM_AFTER = timedelta(days=7)
 @several_per_contact
 async def reverse_points(refunds: Sequence[Delivery[PurchaseRefunded]], tx: Tx) -> None:
     """Claw what refunded lines had earned; a refund before its purchase waits for it in a row."""
-    causes = {d.event.refund_id: d for d in reversed(refunds)}
-    seen = [_refund(d) for d in reversed(causes.values())]
+    causes: dict[UUID, Delivery[PurchaseRefunded]] = {}
+    for delivery in refunds:
+        causes.setdefault(delivery.event.refund_id, delivery)
+    seen = [_refund(d) for d in causes.values()]
     new = await store.add_refunds(tx, seen)
     known = await store.list_earned(tx, {r.purchase_id for r in seen})
     await _let_wait([r for r in seen if r.refund_id in new and r.purchase_id not in known], tx)
@@ -27,15 +34,35 @@ async def reverse_points(refunds: Sequence[Delivery[PurchaseRefunded]], tx: Tx) 
     if not due:
         return
     programmes = await store.list_programmes(tx)
-    books = await store.list_books(tx, {r.contact_id for r in due}, {r.purchase_id for r in due})
+    lines = await _capped_lines(due, known, programmes, tx)
+    books = await open_books(tx, {r.contact_id for r in due}, {r.purchase_id for r in due}, lines)
     owners = {lot.purchase_id: key for key, book in books.items() for lot in book.lots}
+    owners |= {line.purchase_id: line.contact_id for line in lines}
     for refund in due:
         if owners.get(refund.purchase_id, refund.contact_id) != refund.contact_id:
             raise ForeignPurchaseError(refund)
-        book = books[refund.contact_id]
-        reversal = book.claw(refund, in_force(programmes, refund.occurred_at).shortfall)
-        publish_reversal(refund, reversal, causes[refund.refund_id], tx)
+        claw(books[refund.contact_id], refund, programmes, causes[refund.refund_id], tx)
     await store.save_books(tx, books.values())
+
+
+def claw(book: Book, refund: Refund, programmes: Sequence[Programme], cause: Cause, tx: Tx) -> None:
+    """Take back what a refund's lines had earned, and say so."""
+    shortfall = in_force(programmes, refund.occurred_at).shortfall
+    if any(line.purchase_id == refund.purchase_id for line in book.capped):
+        corrections, reversal = claw_capped(book, refund, shortfall)
+        publish_corrections(book, corrections, cause, tx)
+    else:
+        reversal = book.claw(refund, shortfall)
+    publish_reversal(refund, reversal, cause, tx)
+
+
+async def _capped_lines(
+    refunds: Sequence[Refund], known: Mapping[UUID, int], programmes: Sequence[Programme], tx: Tx
+) -> Sequence[CappedLine]:
+    """Return the lines of the days of those refunded purchases whose version has a cap."""
+    caps = {programme.version for programme in programmes if programme.daily_cap is not None}
+    capped = {r.purchase_id for r in refunds if known[r.purchase_id] in caps}
+    return await store.list_days_of(tx, capped) if capped else ()
 
 
 class ForeignPurchaseError(Exception):

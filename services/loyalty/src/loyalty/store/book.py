@@ -6,7 +6,9 @@ from uuid import UUID
 from loyalty.domain.book import Book
 from loyalty.domain.journal import Journal, Line
 from loyalty.domain.lot import Lot
+from loyalty.store.capped import save_capped_lines
 from loyalty.store.queries import read_query
+from loyalty.store.redemption import list_holds, save_redemptions
 from rapport.messaging.transaction import Tx
 
 SAVE_BOOKS = read_query("save_books")
@@ -15,9 +17,10 @@ SAVE_BOOKS = read_query("save_books")
 async def list_books(
     tx: Tx, contact_ids: Iterable[UUID], purchase_ids: Iterable[UUID] = ()
 ) -> dict[UUID, Book]:
-    """Load the open lots and the debts of members, and all lots of the named purchases.
+    """Load the open lots, holds and debts of members, and all lots of the named purchases.
 
-    Books of the purchases' owners come too when they were not asked for.
+    Books of the purchases' owners come too when they were not asked for. Without lots that are
+    held this is one statement.
     """
     wanted = list(set(contact_ids))
     rows = await tx.fetch(
@@ -29,11 +32,11 @@ async def list_books(
         )
         select o.contact_id, coalesce(d.points, 0), l.id, l.contact_id, l.purchase_id, l.line,
             l.net_minor, l.points, l.remaining, l.active_from, l.expires_at, l.active,
-            l.refunded_minor, l.clawed, l.expired
+            l.refunded_minor, l.clawed, l.expired, l.held
         from owner o
         left join debt d on d.contact_id = o.contact_id
         left join lot l on l.contact_id = o.contact_id
-            and (l.remaining > 0 or l.purchase_id = any($2::uuid[]))
+            and (l.remaining > 0 or l.held > 0 or l.purchase_id = any($2::uuid[]))
         order by l.id
         """,
         wanted,
@@ -41,9 +44,12 @@ async def list_books(
     )
     books: dict[UUID, Book] = {}
     for owner, debt, *lot in rows:
-        book = books.setdefault(owner, Book(owner, debt=debt))
+        book = books.setdefault(owner, Book(owner, tx.now, debt=debt))
         if lot[0] is not None:
             book.lots.append(Lot(*lot))
+    holding = [owner for owner, book in books.items() if any(lot.held for lot in book.lots)]
+    for redemption in await list_holds(tx, holding) if holding else ():
+        books[redemption.contact_id].redemptions.append(redemption)
     return books
 
 
@@ -54,7 +60,7 @@ async def draw_ids(tx: Tx, count: int) -> list[int]:
 
 
 async def save_books(tx: Tx, books: Iterable[Book]) -> None:
-    """Write journals, new and changed lots, and changed debts; journals without lines are none."""
+    """Write journals and whatever is new or changed; journals without lines are none."""
     books = list(books)
     journals = [j for book in books for j in book.journals if j.lines]
     lots = [lot for book in books for lot in book.lots if lot.changed]
@@ -72,7 +78,12 @@ async def save_books(tx: Tx, books: Iterable[Book]) -> None:
         list(debts),
         list(debts.values()),
         tx.now,
+        [lot.held for lot in lots],
     )
+    if redemptions := [r for book in books for r in book.redemptions if r.changed]:
+        await save_redemptions(tx, redemptions)
+    if lines := [line for book in books for line in book.capped if line.changed]:
+        await save_capped_lines(tx, lines)
 
 
 def _lot_columns(lots: Sequence[Lot]) -> list[list[object]]:

@@ -30,15 +30,6 @@ async def add_members(tx: Tx, enrolled_at: Mapping[UUID, datetime]) -> set[UUID]
     return {row["contact_id"] for row in rows}
 
 
-async def set_alias(tx: Tx, loser_id: UUID, survivor_id: UUID) -> None:
-    """Let the core lead the loser's later events and timers to the survivor."""
-    await tx.execute(
-        "update rapport.key set survivor = $2 where id = $1 or survivor = $1",
-        loser_id,
-        survivor_id,
-    )
-
-
 async def add_merge(tx: Tx, loser_id: UUID, survivor_id: UUID) -> None:
     """Make the loser, and all that had been merged into it, another name of the survivor."""
     await tx.execute(

@@ -15,8 +15,8 @@ async def add_programme(tx: Tx, programme: Programme) -> bool:
     added = await tx.fetchval(
         """
         insert into programme (version, valid_from, zone, pending_days, points_per_unit, shortfall,
-            expiry_months)
-        select $1, $2, $3, $4, $5, $6, $7
+            expiry_months, daily_cap, hold_minutes)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9
         where $1 = (select max(version) + 1 from programme)
         on conflict (version) do nothing
         returning version
@@ -28,5 +28,7 @@ async def add_programme(tx: Tx, programme: Programme) -> bool:
         programme.points_per_unit,
         programme.shortfall,
         programme.expiry_months,
+        programme.daily_cap,
+        programme.hold_minutes,
     )
     return added is not None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from loyalty.domain.book import Refund
+from loyalty.domain.records import Refund
 from rapport.contracts.contacts import RefundedLine
 from rapport.messaging.transaction import Tx
 
@@ -28,13 +28,13 @@ async def add_refunds(tx: Tx, refunds: Sequence[Refund]) -> set[UUID]:
     return {row["refund_id"] for row in rows}
 
 
-async def list_earned(tx: Tx, purchase_ids: Iterable[UUID]) -> set[UUID]:
-    """Return which of the purchases were judged already."""
+async def list_earned(tx: Tx, purchase_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """Return which of the purchases were judged already, and by which version."""
     rows = await tx.fetch(
-        "select purchase_id from earning where purchase_id = any($1::uuid[])",
+        "select purchase_id, programme_version from earning where purchase_id = any($1::uuid[])",
         list(set(purchase_ids)),
     )
-    return {row["purchase_id"] for row in rows}
+    return {row["purchase_id"]: row["programme_version"] for row in rows}
 
 
 async def add_waiting_refunds(tx: Tx, refunds: Sequence[Refund]) -> None:

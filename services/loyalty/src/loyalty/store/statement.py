@@ -1,4 +1,4 @@
-"""What a member sees: balance and statement."""
+"""What a member sees beside the balance: the statement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,21 +25,6 @@ class StatementEntry:
     active: int
     held: int
     debt: int
-
-
-async def find_balance(tx: Tx, contact_id: UUID) -> dict[str, int]:
-    """Sum the member's open lots by state, and name the debt."""
-    row = await tx.fetchrow(
-        """
-        select coalesce(sum(remaining) filter (where not active), 0)::bigint as pending,
-            coalesce(sum(remaining) filter (where active), 0)::bigint as active,
-            0::bigint as held,
-            coalesce((select points from debt where contact_id = $1), 0) as debt
-        from lot where contact_id = $1
-        """,
-        contact_id,
-    )
-    return dict(row) if row else {}
 
 
 async def list_entries(
