@@ -1,0 +1,46 @@
+"""Tests on containers: marked `containers`, skipped in one line where no Docker engine answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "deploy" / "images" / "build"
+NO_ENGINE = "NO DOCKER ENGINE ANSWERS: nothing is tested in containers (deploy/images/engine start)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test of this folder its marker."""
+    for item in items:
+        if Path(item.path).is_relative_to(HERE):
+            item.add_marker("containers")
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Ask for a Docker engine; on CI there has to be one."""
+    if _answers():
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(NO_ENGINE)
+    pytest.skip(NO_ENGINE)
+
+
+@pytest.fixture(scope="session")
+def images(engine: None) -> None:
+    """Build every image from this checkout; layers are reused."""
+    del engine
+    done = subprocess.run([BUILD], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _answers() -> bool:
+    try:
+        return subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
