@@ -1,71 +1,17 @@
 """The public API, from HTTP to Postgres."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
-from loyalty import api
-from loyalty.handlers import HANDLERS, TIMERS
-from loyalty.settings import Settings
-from rapport.clock import Clock
-from rapport.database import Database, connect
-from rapport.migrate import migrate
 from rapport.pgtypes import Connection
-from rapport.service import Definition, Service
-from rapport_local.postgres import Postgres
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase
 
 pytestmark = pytest.mark.service
 
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
-
-
-CLEAN = """
-delete from programme where version > 1;
-truncate member, earning, lot, journal, journal_line, debt, refund, waiting_refund,
-    redemption, redemption_lot, capped_line, idempotency,
-    rapport.key, rapport.timer, rapport.clock, rapport.outbox;
-"""
-
-
-@pytest.fixture(scope="session")
-async def api_dsn(postgres: Postgres) -> str:
-    """Create a database to which these tests may commit."""
-    dsn = postgres.create_database("loyalty_api")
-    await migrate(dsn, "loyalty")
-    return dsn
-
-
-@pytest.fixture
-async def committed(api_dsn: str) -> AsyncIterator[Connection]:
-    """Open a connection that commits, with the clock at MONDAY and nothing else in the tables."""
-    connection = await connect(api_dsn)
-    await connection.execute(CLEAN)
-    await connection.execute("insert into rapport.clock values (true, $1, $1)", MONDAY)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def http(api_dsn: str, committed: Connection) -> AsyncIterator[httpx.AsyncClient]:
-    """Talk to the application without a server, once the tables are empty."""
-    assert not committed.is_closed()
-    settings = Settings(
-        environment="development", database_dsn=api_dsn, kafka_bootstrap="", clock="simulated"
-    )
-    definition = Definition(
-        name="loyalty", settings=settings, handlers=HANDLERS, timers=TIMERS, router=api.router
-    )
-    database = await Database.open(api_dsn, Clock(simulated=True), size=4)
-    app = Service(definition, database).serving.public
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://loyalty"
-    ) as client:
-        yield client
-    await database.close()
 
 
 @pytest.fixture

@@ -119,37 +119,6 @@ async def test_the_same_refund_again_changes_nothing(world: World) -> None:
     assert await world.balance(1) == points(pending=7)
 
 
-async def test_refund_before_its_purchase_waits_and_nothing_behind_it_stops(world: World) -> None:
-    assert await world.deliver(refund("a", 1, MONDAY, {0: 400})) == []
-    await world.deliver(purchase("other", 1, MONDAY, 100))
-    found = await world.deliver(purchase("a", 1, MONDAY, 1000))
-    assert said(found) == [
-        ("points-pending", {"points": 10, "active_from": "2026-03-16T09:00:00Z"}),
-        ("points-reversed", {"from_pending": 4}),
-    ]
-    assert await world.balance(1) == points(pending=7)
-    assert await world.connection.fetchval("select count(*) from waiting_refund") == 0
-
-
-async def test_refund_that_waits_for_a_week_is_reported_and_waits_on(
-    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await world.deliver(refund("a", 1, MONDAY, {0: 400}))
-    await world.advance(MONDAY + timedelta(days=7))
-    assert "refund_waited_too_long" in caplog.text + capsys.readouterr().out
-    await world.deliver(purchase("a", 1, MONDAY, 1000))
-    assert await world.balance(1) == points(pending=6)
-
-
-async def test_refund_that_waited_less_is_not_reported(
-    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await world.deliver(refund("a", 1, MONDAY, {0: 400}))
-    await world.deliver(purchase("a", 1, MONDAY, 1000))
-    await world.advance(MONDAY + timedelta(days=7))
-    assert "refund_waited_too_long" not in caplog.text + capsys.readouterr().out
-
-
 async def test_refund_of_spent_points_is_owed_and_repaid_before_anything_can_be_spent(
     world: World,
 ) -> None:
@@ -208,6 +177,23 @@ async def test_points_expire_when_their_time_comes(world: World) -> None:
     assert await world.advance(midnight - timedelta(seconds=1)) == []
     assert said(await world.advance(midnight)) == [("points-expired", {"points": 7})]
     assert await world.balance(1) == points()
+
+
+async def test_expiry_enabled_later_begins_with_a_whole_period(world: World) -> None:
+    """What was earned before keeps what it was promised; pending points of then survive."""
+    await world.deliver(purchase("active", 1, MONDAY - WINDOW, 1000))
+    await world.deliver(purchase("pending", 1, MONDAY - timedelta(days=13), 500))
+    await world.connection.execute(
+        "insert into programme values (2, $1, 'Europe/Prague', 14, 1, 'debt', 1)", MONDAY
+    )
+    await world.deliver(purchase("after", 1, MONDAY, 300))
+    await world.deliver(purchase("late", 1, MONDAY - timedelta(days=90), 200))
+    first = datetime(2026, 4, 16, 22, tzinfo=UTC)  # the first local midnight after 16 March + 1
+    await world.advance(first - timedelta(seconds=1))
+    assert await world.balance(1) == points(active=20)
+    assert said(await world.advance(first)) == [("points-expired", {"points": 3})]
+    await world.advance(MONDAY + timedelta(days=800))
+    assert await world.balance(1) == points(active=17)
 
 
 async def test_points_that_lapsed_meanwhile_are_issued_and_expired_at_once(world: World) -> None:

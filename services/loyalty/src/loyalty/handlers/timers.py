@@ -57,7 +57,8 @@ async def expire_points(due: Sequence[TimerDue], tx: Tx) -> None:
 
 async def release_holds(due: Sequence[TimerDue], tx: Tx) -> None:
     """Release what is still held at its deadline; opening the members' books does it."""
-    books = await open_books(tx, {owner_of(timer.contact_id, tx) for timer in due})
+    holders = {timer.contact_id for timer in due}
+    books = await open_books(tx, holders | {owner_of(holder, tx) for holder in holders})
     await store.save_books(tx, books.values())
 
 
