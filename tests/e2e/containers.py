@@ -26,6 +26,11 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def succeeds(*arguments: str) -> bool:
+    """Tell whether a command of docker's ends well."""
+    return subprocess.run(["docker", *arguments], check=False, capture_output=True).returncode == 0
+
+
 def inspect(name: str) -> dict[str, Any]:
     """Return what docker knows about an image or a container."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", name))
