@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -78,13 +77,6 @@ class ToyProcess:
         )
         log.close()
         return cls(process)
-
-    def memory_mb(self) -> float:
-        """Return the most memory that it ever held, resident."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) / 1024
 
     def is_frozen(self) -> bool:
         """Tell whether it is stopped by a signal."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -38,6 +40,8 @@ log = structlog.get_logger()
 
 START_RETRY_SECONDS = 0.5
 STOP_SECONDS = 20.0
+M_MMAP_THRESHOLD = -3
+MMAP_THRESHOLD_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,17 @@ def run_main(define: Callable[[], Definition]) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    _return_large_buffers()
     try:
         uvloop.run(_serve(definition, api=command == "serve"))
     finally:
         telemetry.shutdown()
+
+
+def _return_large_buffers() -> None:
+    """Let glibc give buffers of fetches back at once: its own threshold grows with the first."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 def _give_up(service: str) -> None:
