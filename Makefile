@@ -1,6 +1,6 @@
 # Every target with a `##` comment is listed by `make help`; ARGS="..." is passed on where that makes sense.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test test-unit test-service test-flow check bench migrate lock format clean
+.PHONY: help setup demo up down logs test test-unit test-service test-flow check images bench migrate lock format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,9 @@ test-flow: $(STAMP) ## the messaging core and the services on a real Kafka and P
 
 check: $(STAMP) ## format, lint, types, borders, sizes and fresh contracts
 	@.ci/check $(BIN)
+
+images: $(STAMP) ## build all container images, layers reused; ARGS="--fresh" or names: python kafka postgres contacts ...
+	@deploy/images/build $(ARGS)
 
 bench: $(STAMP) ## relay and committed effects against the textbook app; ARGS="--json FILE"
 	@$(BIN)/python -m benchmarks $(ARGS)

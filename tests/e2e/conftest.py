@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,24 +22,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("containers")
 
 
-@pytest.fixture(scope="session")
-def engine() -> None:
+def pytest_runtest_setup() -> None:
     """Ask for a Docker engine; on CI there has to be one."""
     if _answers():
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(NO_ENGINE)
-    pytest.skip(NO_ENGINE)
+        pytest.fail(NO_ENGINE, pytrace=False)
+    pytest.skip(NO_ENGINE)  # from here, not from a fixture: so all skips are one line
 
 
 @pytest.fixture(scope="session")
-def images(engine: None) -> None:
+def images() -> None:
     """Build every image from this checkout; layers are reused."""
-    del engine
     done = subprocess.run([BUILD], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@cache
 def _answers() -> bool:
     try:
         return subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
