@@ -8,7 +8,17 @@ from typing import Annotated
 import structlog
 import typer
 
-from rapport.cli import clock, events, migrate, parked, position, reconcile, rejected, topics
+from rapport.cli import (
+    clock,
+    databases,
+    events,
+    migrate,
+    parked,
+    position,
+    reconcile,
+    rejected,
+    topics,
+)
 from rapport.cli.addresses import resolve
 
 app = typer.Typer(
@@ -24,6 +34,7 @@ app.command()(clock.settle)
 app.add_typer(clock.app, name="clock")
 app.add_typer(position.app, name="position")
 app.add_typer(topics.app, name="topics")
+app.add_typer(databases.app, name="databases")
 app.command()(migrate.migrate)
 
 

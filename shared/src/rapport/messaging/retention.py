@@ -1,7 +1,11 @@
-"""Outbox and batch log leave by dropping day partitions, without blocking writers."""
+"""Outbox and batch log leave by dropping day partitions; writers wait for a moment at most.
+
+What creates and drops are functions that run as the schema's owner: the service's role cannot.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -15,8 +19,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DAYS_AHEAD = 7
+ATTEMPTS = 5
+PAUSE_SECONDS = 1.0
 LIST_OLD = """
-select c.oid::regclass::text as name, p.relname as parent
+select c.relname as name, p.relname as parent
 from pg_class c join pg_inherits i on i.inhrelid = c.oid join pg_class p on p.oid = i.inhparent
     join pg_namespace n on n.oid = p.relnamespace
 where n.nspname = 'rapport' and p.relname in ('outbox', 'batch_log') and p.relkind = 'p'
@@ -36,7 +42,7 @@ async def run(dsn: str, retention_days: int) -> list[str]:
     """Create partitions ahead, drop old ones; return the names of those dropped.
 
     An outbox partition goes only when every row's transaction is older than the last sent tick.
-    One whose lock is not free within 200 ms stays until the next run.
+    One whose lock is not free within 200 ms, five times, stays until the next run.
     """
     connection = await connect(dsn, "rapport-retention")
     try:
@@ -56,19 +62,19 @@ async def _drop(connection: Connection, name: str, parent: str) -> bool:
     if parent == "outbox" and not await _is_sent(connection, name):
         log.error("partition_not_sent", name=name, next_action="check the relay")
         return False
-    try:
-        await connection.execute(
-            f"alter table rapport.{parent} detach partition {name} concurrently"
-        )
-        await connection.execute(f"drop table {name}")
-    except (asyncpg.LockNotAvailableError, asyncpg.ObjectNotInPrerequisiteStateError) as error:
-        log.info("partition_busy", name=name, error=str(error))
-        return False
-    return True
+    for attempt in range(ATTEMPTS):
+        await asyncio.sleep(PAUSE_SECONDS if attempt else 0)
+        try:
+            await connection.execute("select rapport.drop_partition($1)", name)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            continue
+        return True
+    log.info("partition_busy", name=name)
+    return False
 
 
 async def _is_sent(connection: Connection, name: str) -> bool:
-    last = await connection.fetchval(f"select max(xid)::text from {name}")  # noqa: S608  catalogue
+    last = await connection.fetchval(f'select max(xid)::text from rapport."{name}"')  # noqa: S608
     if last is None:
         return True
     tick = await connection.fetchval(SENT_MARK)
