@@ -112,7 +112,7 @@ def observe_effect_duration(stream: str, partition: int, seconds: float) -> None
 
 
 def observe_operation(operation: str, stream: str, seconds: float) -> None:
-    """Record how long a `send`, `poll` or `commit` took."""
+    """Record how long a `send` or a `commit` took."""
     STORE.observe(names.OPERATION_DURATION, (operation, stream), (seconds,))
 
 

@@ -43,17 +43,19 @@ def list_migrations(package: str) -> Iterator[tuple[str, str]]:
 async def migrate(dsn: str, service: str | None = None) -> list[str]:
     """Apply what is missing, each file in a transaction of its own; return the names applied.
 
-    Safe to run from several processes at once. Raises MigrationChangedError.
+    Safe to run from several processes at once. Raises MigrationChangedError, and
+    ModuleNotFoundError before anything is done.
     """
+    packages = ("rapport.messaging", *([service] if service else []))
+    known = [(package, *found) for package in packages for found in list_migrations(package)]
     connection = await asyncpg.connect(dsn)
     applied: list[str] = []
     try:
         await connection.execute("select pg_advisory_lock($1)", LOCK_ID)
         await connection.execute(CREATE_TABLE)
-        for package in ("rapport.messaging", *([service] if service else [])):
-            for name, sql in list_migrations(package):
-                if await _apply(connection, package, name, sql):
-                    applied.append(f"{package}/{name}")
+        for package, name, sql in known:
+            if await _apply(connection, package, name, sql):
+                applied.append(f"{package}/{name}")
     finally:
         await connection.close()
     log.info("migrations_applied", names=applied)

@@ -120,7 +120,7 @@ OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     "histogram",
     "s",
-    "Duration of a send, poll or commit",
+    "Duration of a send or a commit",
     ("operation", "stream"),
     SECONDS,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import TopicPartition
 
-from rapport import telemetry
+from rapport import metrics, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,8 +95,10 @@ class Reading:
         offsets: dict[TopicPartition, int],
         batch: telemetry.Batch | None,
     ) -> None:
+        started = time.monotonic()
         try:
             with telemetry.commit_span(self.stream, batch):
                 await asyncio.wait_for(consumer.commit(offsets), COMMIT_SECONDS)
+            metrics.observe_operation("commit", self.stream, time.monotonic() - started)
         except Exception as error:  # noqa: BLE001  advisory only
             log.info("offset_commit_failed", error=repr(error))

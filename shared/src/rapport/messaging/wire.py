@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -48,7 +49,7 @@ class Wire:
         )
         self._builders: dict[int, BatchBuilder] = {}
         self._numbers: dict[int, int] = {}
-        self._pending: dict[int, tuple[int, asyncio.Future[Any]]] = {}
+        self._pending: dict[int, tuple[int, float, asyncio.Future[Any]]] = {}
         self._offsets: dict[int, int] = {}
 
     async def start(self) -> None:
@@ -85,14 +86,15 @@ class Wire:
         await self._confirm(partition)
         builder = self._builders.pop(partition)
         builder.close()
+        started = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
             future = await self._producer.send_batch(builder, self.stream, partition=partition)
-        self._pending[partition] = (self._numbers[partition], future)
+        self._pending[partition] = (self._numbers[partition], started, future)
 
     async def _confirm(self, partition: int) -> None:
         pending = self._pending.pop(partition, None)
         if pending is not None:
-            number, future = pending
+            number, started, future = pending
             async with asyncio.timeout(DEADLINE_SECONDS):
                 sent = await asyncio.shield(future)
             if 0 <= sent.offset <= self._offsets.get(partition, -1):
@@ -100,12 +102,14 @@ class Wire:
                 msg = f"{self.stream} partition {partition}: number {number} at {sent.offset}"
                 raise LogRestartedError(msg)
             self._offsets[partition] = max(sent.offset, self._offsets.get(partition, -1))
+            # Until it is looked at: acknowledgements of other partitions are waited for before.
+            metrics.observe_operation("send", self.stream, time.monotonic() - started)
             metrics.count_sent(self.stream, partition, number - self.acknowledged[partition])
             self.acknowledged[partition] = number
 
     async def close(self) -> None:
         """Stop under a deadline: aiokafka's own stop flushes without a bound."""
-        for _, future in self._pending.values():
+        for *_, future in self._pending.values():
             future.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
