@@ -83,6 +83,12 @@ async def test_purchase_of_a_stranger_enrols_first(world: World) -> None:
     assert [name for key, name in names if key == contact(2)] == ["member-enrolled"]
 
 
+async def test_repeated_purchase_in_a_list_enrols_where_it_came_first(world: World) -> None:
+    first, second = purchase("a", 1, MONDAY, 50), purchase("b", 1, MONDAY, 50)
+    [enrolled] = await world.deliver(first, second, first)
+    assert enrolled.cause.cause_id == first.id
+
+
 async def test_purchase_without_points_leaves_a_trace_and_says_nothing(world: World) -> None:
     await world.deliver(registered(1, MONDAY))
     free = purchase("free", 1, MONDAY, 0)
