@@ -181,3 +181,60 @@ async def test_totals_are_counted_in_the_tables(
         "marketing_consents": 1,
         "suppressed_addresses": 0,
     }
+
+
+async def link_of(committed: Database, story: Story, number: int) -> str:
+    """Return the path of a contact's one-click link for the anniversary list."""
+    async with committed.pool.acquire() as connection:
+        token = await connection.fetchval(
+            "insert into unsubscribe_token (contact_id, category) values ($1, $2) returning token",
+            story.contact(number),
+            "anniversary",
+        )
+    return f"/v1/unsubscribe/{token}"
+
+
+async def test_one_click_ends_a_list_and_looking_does_not(
+    client: httpx.AsyncClient, committed: Database, story: Story
+) -> None:
+    await story.commit(committed, story.registered(1), story.consent(1))
+    path = await link_of(committed, story, 1)
+    shown = await client.get(path)
+    assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
+    assert "<form" in shown.text
+    assert await story.outbox(committed) == []
+    await story.commit(committed, story.anniversary(1, "O1", year=1998))
+
+    form = {"List-Unsubscribe": "One-Click"}
+    for _ in range(2):  # the second one changes nothing
+        assert (await client.post(path, data=form)).status_code == 200
+    await story.commit(committed, story.anniversary(1, "O1", year=1999), story.purchase(1, "O2"))
+
+    by_rule = {(m["rule"], m["occasion"]): m["reason"] for m in await story.messages(committed)}
+    assert by_rule == {
+        ("anniversary", "1998"): None,
+        ("anniversary", "1999"): "preference",
+        ("thank-you", ""): None,
+    }
+    assert (await story.outbox(committed)).count("preference-changed") == 1
+    assert "<form" not in (await client.get(path)).text
+
+
+async def test_an_unknown_link_is_a_problem(client: httpx.AsyncClient) -> None:
+    for method in ("GET", "POST"):
+        answer = await client.request(method, f"/v1/unsubscribe/{'0' * 32}")
+        assert (answer.status_code, answer.json()["title"]) == (404, "No such link")
+    assert (await client.post("/v1/unsubscribe/me")).json()["errors"][0]["field"] == "token"
+
+
+async def test_a_no_survives_a_merge(
+    client: httpx.AsyncClient, committed: Database, story: Story
+) -> None:
+    merge = ContactMerged(
+        contact_id=story.contact(2), loser_id=story.contact(1), survivor_id=story.contact(2)
+    )
+    await story.commit(committed, *(story.registered(n) for n in (1, 2)), story.consent(2))
+    await client.post(await link_of(committed, story, 1))
+    await story.commit(committed, deliver(merge), story.anniversary(2, "O1"))
+    (message,) = await story.messages(committed)
+    assert message["reason"] == "preference"

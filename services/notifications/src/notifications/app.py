@@ -20,7 +20,7 @@ def define() -> Definition:
         pending=totals.count_pending,
         next_due=totals.find_next_due,
         leader_workers=(mailer.run,),
-        declared_tables=("message", "recipient", "consent"),
+        declared_tables=("message", "recipient", "consent", "preference"),
         later=mailer.later,
     )
 

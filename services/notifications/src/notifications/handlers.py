@@ -13,7 +13,7 @@ from notifications.domain import message as messages
 from notifications.domain.decision import Context, Decided, Draft, Recipient, decide_draft
 from notifications.domain.gates import Facts, decisions_json
 from notifications.domain.message import ANNIVERSARY, EMAIL, THANK_YOU, Rule, Variables
-from notifications.store import category, message, recipient, template
+from notifications.store import category, message, preference, recipient, template
 from rapport.contracts.contacts import (
     AnniversaryDue,
     ConsentChanged,
@@ -130,6 +130,7 @@ async def join_recipients(merges: Sequence[Delivery[ContactMerged]], tx: Tx) -> 
     survivors = [merge.event.survivor_id for merge in merges]
     await recipient.join_recipients(tx, losers, survivors)
     await recipient.join_consents(tx, losers, survivors)
+    await preference.join_preferences(tx, losers, survivors)
     await message.join_messages(tx, losers, survivors)
 
 
@@ -138,7 +139,7 @@ async def _decide(rule: Rule, occasions: Sequence[Occasion], tx: Tx) -> None:
         return
     kind = (await category.list_categories(tx, [rule.category]))[rule.category]
     contacts = list({o.delivery.contact_id for o in occasions})
-    known = await recipient.find_recipients(tx, contacts, kind.rules.purpose, EMAIL)
+    known = await recipient.find_recipients(tx, contacts, kind, EMAIL)
     context = Context(kind.rules, await template.list_templates(tx, rule.template), tx.now)
     rows = [_row(rule, o, known.get(o.delivery.contact_id, STRANGER), context) for o in occasions]
     origin = message.Origin(rule, kind, EMAIL, tx.now + kind.rules.age_limit)

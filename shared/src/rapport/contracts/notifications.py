@@ -38,4 +38,18 @@ class MessageSuppressed(Message, frozen=True, kw_only=True):
     reason: str
 
 
-EVENTS: tuple[type[Event], ...] = (MessageQueued, MessageSent, MessageSuppressed)
+class PreferenceChanged(Event, frozen=True, kw_only=True):
+    """The contact wants, or no longer wants, a category of messages on a channel."""
+
+    type: ClassVar = "rapport.notifications.preference-changed.v1"
+    category: str
+    channel: str
+    wanted: bool
+
+
+EVENTS: tuple[type[Event], ...] = (
+    MessageQueued,
+    MessageSent,
+    MessageSuppressed,
+    PreferenceChanged,
+)

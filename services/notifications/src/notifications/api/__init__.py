@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from notifications.api import category, message, template, totals
+from notifications.api import category, message, template, totals, unsubscribe
 
 router = APIRouter(prefix="/v1")
-for part in (message, category, template, totals):
+for part in (message, category, template, totals, unsubscribe):
     router.include_router(part.router)

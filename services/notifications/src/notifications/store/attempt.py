@@ -119,7 +119,7 @@ async def lock_due(tx: Tx, ids: Sequence[UUID]) -> list[DueMessage]:
             m.variables, m.template, m.template_language, m.template_version,
             t.subject, t.text, t.html,
             r.address, r.given_name, r.zone, s.reason as suppressed,
-            coalesce(c.granted, false) as granted, c.event_id
+            coalesce(c.granted, false) as granted, c.event_id, p.wanted
         from message m
             join template t on t.code = m.template and t.language = m.template_language
                 and t.version = m.template_version
@@ -130,6 +130,8 @@ async def lock_due(tx: Tx, ids: Sequence[UUID]) -> list[DueMessage]:
                 where code = m.category order by version desc limit 1) k on true
             left join consent c on c.contact_id = m.contact_id and c.channel = m.channel
                 and c.purpose = k.purpose
+            left join preference p on p.contact_id = m.contact_id and p.channel = m.channel
+                and p.category = m.category
         where m.id = any($1::uuid[]) and m.state = 'queued'
         order by m.id
         for no key update of m skip locked
@@ -154,6 +156,7 @@ def _due_message(row: asyncpg.Record) -> DueMessage:
             suppressed=row["suppressed"],
             granted=row["granted"],
             consent_event_id=row["event_id"],
+            wanted=row["wanted"],
             zone=row["zone"],
         ),
         template=MessageTemplate(

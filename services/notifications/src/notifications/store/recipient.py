@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from notifications.domain.category import Category
     from rapport.messaging.transaction import Tx
 
 
@@ -91,31 +92,33 @@ async def add_consents(tx: Tx, consents: Sequence[Consent]) -> None:
 
 
 async def find_recipients(
-    tx: Tx, contact_ids: Sequence[UUID], purpose: str | None, channel: str
+    tx: Tx, contact_ids: Sequence[UUID], kind: Category, channel: str
 ) -> dict[UUID, Recipient]:
     """Return what the gates need, by contact; unknown contacts are left out."""
     rows = await tx.fetch(
         """
         select r.contact_id, r.address is not null as has_address, s.reason as suppressed,
-            coalesce(c.granted, false) as granted, c.event_id, r.zone, r.given_name, r.language
+            coalesce(c.granted, false) as granted, c.event_id, p.wanted, r.zone, r.given_name,
+            r.language
         from recipient r
             left join suppression s on s.address_hash = r.address_hash
             left join consent c
                 on c.contact_id = r.contact_id and c.purpose = $2 and c.channel = $3
+            left join preference p
+                on p.contact_id = r.contact_id and p.category = $4 and p.channel = $3
         where r.contact_id = any($1::uuid[])
         """,
         contact_ids,
-        purpose,
+        kind.rules.purpose,
         channel,
+        kind.code,
     )
-    return {
-        contact_id: Recipient(
-            Facts(has_address, suppressed, granted, event_id, zone=zone), given_name, language
-        )
-        for contact_id, has_address, suppressed, granted, event_id, zone, given_name, language in (
-            tuple(row) for row in rows
-        )
-    }
+    found = {}
+    for row in rows:
+        contact_id, has_address, suppressed, granted, event_id, wanted, zone, name, language = row
+        facts = Facts(has_address, suppressed, granted, event_id, wanted, zone=zone)
+        found[contact_id] = Recipient(facts, name, language)
+    return found
 
 
 async def add_suppressions(
