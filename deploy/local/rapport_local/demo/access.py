@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,10 @@ PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Access:
-    """What the state file of a copy leads to."""
+    """What the state file of a copy leads to; `memory` tells the memory of what is no process."""
 
     state: State
+    memory: Callable[[], dict[str, float]] | None = None
 
     @property
     def ops(self) -> Urls:
@@ -52,7 +53,9 @@ class Access:
         return self.state.databases[service]
 
     def memory_mb(self) -> dict[str, float]:
-        """Return the resident memory of each process."""
+        """Return the resident memory of each process, or container."""
+        if self.memory:
+            return self.memory()
         found = {name: memory_mb(pid) for name, (pid, _) in self.state.processes.items()}
         return {name: round(mb, 1) for name, mb in found.items() if mb}
 

@@ -19,6 +19,7 @@ from rapport.settling import ClockError, NotSettledError, settle
 from rapport_local.demo.access import Access
 from rapport_local.demo.calendar import LAST_DAY, list_last_days
 from rapport_local.demo.check import check_events, check_mails, check_totals, list_differences
+from rapport_local.demo.composed import MOST_REPLICAS, Project, composed
 from rapport_local.demo.count import count
 from rapport_local.demo.dataset import FILE, Purchase, read_purchases
 from rapport_local.demo.display import Display
@@ -51,6 +52,7 @@ class Options:
     check: str
     report: Path | None
     until: date
+    compose: bool
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -65,6 +67,9 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--into", default="", metavar="NAME", help="publish again into a kept copy")
     parser.add_argument("--check", default="", metavar="NAME", help="only compare a kept copy")
     parser.add_argument(
+        "--compose", action="store_true", help="in containers (deploy/compose.yaml)"
+    )
+    parser.add_argument(
         "--until", type=date.fromisoformat, default=LAST_DAY, metavar="DATE", help="its last day"
     )
     given = parser.parse_args(argv)
@@ -72,6 +77,8 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--until wants a day up to 1998-03-31, or the last one of a later week")
     if given.scale < 1 or given.replicas < 1:
         parser.error("--scale and --replicas want at least 1")
+    if given.compose and (given.into or given.check or given.replicas > MOST_REPLICAS):
+        parser.error("--compose goes with one or two replicas, and not with --into or --check")
     return Options(
         given.name,
         given.scale,
@@ -82,6 +89,7 @@ def parse(argv: Sequence[str]) -> Options:
         given.check,
         given.json,
         given.until,
+        given.compose,
     )
 
 
@@ -111,6 +119,11 @@ def _copy(options: Options, display: Display) -> Iterator[Access]:
     """Give a running copy: a kept one, a new one that stays, or a new one that ends with us."""
     if options.into or options.check:
         yield Access(running_state(options.into or options.check))
+        return
+    if options.compose:
+        project = Project(f"rapport-{options.name}", options.replicas)
+        with composed(project, display, keep=options.keep) as access:
+            yield access
         return
     _forget(options.name)
     usual = USUAL_PORTS if options.name == NAME else {}
