@@ -6,19 +6,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import AwareDatetime, BaseModel
 
 from rapport.contracts.registry import INBOUND
-from rapport.messaging import inbound as inbound_places
-from rapport.messaging import journey, position, reconcile, timer
+from rapport.messaging import journey, position, reconcile, standing
+from rapport.messaging.transaction import Tx
 from rapport.metrics_export import CONTENT_TYPE, prometheus_text
 from rapport.migrate import is_current
 from rapport.ops_parked import router as parked_router
 from rapport.problem import Problem
 
 if TYPE_CHECKING:
-    from rapport.messaging.transaction import Tx
+    from collections.abc import Sequence
+
     from rapport.service import Service
 
 router = APIRouter()
@@ -72,53 +74,39 @@ async def metrics() -> Response:
 
 
 @router.get("/ops/settle")
-async def settle(request: Request) -> dict[str, Any]:
+async def settle(request: Request) -> Response:
     """Tell what is open in this service, for whoever waits until nothing is."""
     service = service_of(request)
-    relay = service.leading.relay
-    async with service.database.read() as tx:
-        produced = await reconcile.read_produced(tx.connection, service.settings.partitions)
-        answer = await _standing(service, tx)
-        offsets = await inbound_places.list_places(tx)
-    unsent = 0
-    if service.leading.is_leader:
-        made = produced["produced"].values()
-        unsent = sum(max(0, n - a) for n, a in zip(made, relay.acknowledged, strict=False))
+    definition, database = service.definition, service.database
+    async with database.pool.acquire() as connection:
+        found = await standing.read(connection, database.clock, service.settings.partitions)
+        tx = Tx(connection, found.now)
+        pending = dict(await definition.pending(tx)) if definition.pending else {}
+        due = [found.next_due, await definition.next_due(tx) if definition.next_due else None]
+    answer: dict[str, Any] = {
+        "service": definition.name,
+        "open_outbox": int(found.is_open),
+        "unsent": _count_unsent(service, found.produced),
+        "fork": service.leading.relay.fork,
+        "produced": dict(enumerate(found.produced)),
+        "epoch": found.epoch,
+        "positions": found.positions,
+        "stopped": found.stopped,
+        "timers_due": found.timers_due,
+        "pending": pending,
+        "next_due": min((d for d in due if d is not None), default=None),
+        "clock": {"now": found.now, "fire_until": found.fire_until},
+    }
     if service.consuming.inbound is not None:
-        answer["inbound"] = await _inbound(service, offsets)
-    return {
-        "service": service.definition.name,
-        "open_outbox": produced["open"],
-        "unsent": unsent,
-        "fork": relay.fork,
-        "produced": produced["produced"],
-        "epoch": produced["epoch"],
-        **answer,
-    }
+        answer["inbound"] = await _inbound(service, found.offsets)
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-async def _standing(service: Service, tx: Tx) -> dict[str, Any]:
-    positions: dict[str, dict[str, int]] = {}
-    stopped = []
-    for row in await reconcile.read_positions(tx.connection):
-        positions.setdefault(row["stream"], {})[str(row["partition"])] = row["number"]
-        if row["stopped"]:
-            stopped.append({k: row[k] for k in ("stream", "partition", "stopped")})
-    clock = service.database.clock
-    until = await clock.fire_until(tx.connection)
-    definition = service.definition
-    due = [await timer.find_next_due(tx, until)]
-    if definition.next_due is not None:
-        due.append(await definition.next_due(tx))
-    known = [d for d in due if d is not None]
-    return {
-        "positions": positions,
-        "stopped": stopped,
-        "timers_due": await timer.count_due(tx, until),
-        "pending": dict(await definition.pending(tx)) if definition.pending else {},
-        "next_due": min(known) if known else None,
-        "clock": {"now": tx.now, "fire_until": until},
-    }
+def _count_unsent(service: Service, produced: Sequence[int]) -> int:
+    if not service.leading.is_leader:
+        return 0
+    acknowledged = service.leading.relay.acknowledged
+    return sum(max(0, n - a) for n, a in zip(produced, acknowledged, strict=False))
 
 
 async def _inbound(service: Service, offsets: dict[int, int]) -> dict[str, dict[str, int]]:

@@ -15,8 +15,9 @@ from rapport.contracts.base import stream_of
 from rapport.opsclient import OpsClient, RefusedError, UnreachableError, Urls, opened
 
 AGAIN_SECONDS = 0.015
+FIRST_PAUSE_SECONDS = 0.04
 LONGEST_PAUSE_SECONDS = 0.2
-GROWTH = 1.4
+GROWTH = 1.3
 """While something is open each pause is longer than the one before: looking costs time too."""
 LONGEST_STEP = timedelta(days=1)
 DEADLINE_SECONDS = 60.0
@@ -135,7 +136,7 @@ async def settle(suite: Urls | OpsClient, deadline_seconds: float = DEADLINE_SEC
     naming what is open, and PartitionStoppedError at once.
     """
     until = time.monotonic() + deadline_seconds
-    pause = AGAIN_SECONDS
+    pause = FIRST_PAUSE_SECONDS
     quiet: list[object] | None = None
     async with opened(suite) as client:
         while True:
@@ -143,13 +144,15 @@ async def settle(suite: Urls | OpsClient, deadline_seconds: float = DEADLINE_SEC
             if still_open:
                 if time.monotonic() > until:
                     raise NotSettledError(still_open)
-                quiet, pause = None, min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
-            else:
-                marks = _marks(standings)
-                if marks == quiet:
-                    return standings
-                quiet, pause = marks, AGAIN_SECONDS
-            await asyncio.sleep(pause)
+                quiet = None
+                await asyncio.sleep(pause)
+                pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
+                continue
+            marks = _marks(standings)
+            if marks == quiet:
+                return standings
+            quiet, pause = marks, FIRST_PAUSE_SECONDS
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _look(client: OpsClient) -> tuple[Standings, list[str]]:

@@ -346,11 +346,3 @@ def _trace_of(record: ConsumerRecord) -> str | None:
 
 def _key_of(item: Any) -> tuple[str | None, str | None]:  # noqa: ANN401  External or Rejection
     return item.source, item.id
-
-
-async def list_places(tx: Tx) -> dict[int, int]:
-    """Return the next offset of each partition."""
-    rows = await tx.fetch(
-        "select partition, kafka_offset from rapport.position where stream = $1", INBOUND
-    )
-    return {row["partition"]: row["kafka_offset"] for row in rows}

@@ -15,7 +15,6 @@ from rapport.messaging.delivery import TimerDue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from uuid import UUID
 
     import asyncpg
@@ -48,10 +47,6 @@ delete from rapport.timer t
 where t.id = any($1::bigint[]) and not {IS_PARKED}
 returning t.id, t.kind, t.key, t.contact_id, t.due_at, t.payload, t.trace
 """  # noqa: S608  constants only
-COUNT_DUE = f"""
-select count(*) from rapport.timer t where t.due_at <= $1 and not {IS_PARKED}
-"""  # noqa: S608  constants only
-NEXT_DUE = "select min(due_at) from rapport.timer where due_at > $1"
 
 
 @dataclass(slots=True, eq=False)
@@ -179,15 +174,3 @@ def _due(row: asyncpg.Record, tx: Tx) -> TimerDue:
     return TimerDue(
         row["kind"], row["key"], contact_id, row["due_at"], row["payload"], row["trace"]
     )
-
-
-async def count_due(tx: Tx, until: datetime) -> int:
-    """Return how many timers of contacts that are not parked should have fired."""
-    count: int = await tx.fetchval(COUNT_DUE, until)
-    return count
-
-
-async def find_next_due(tx: Tx, after: datetime) -> datetime | None:
-    """Return the next instant at which a timer becomes due."""
-    due: datetime | None = await tx.fetchval(NEXT_DUE, after)
-    return due
