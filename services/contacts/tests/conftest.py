@@ -88,7 +88,7 @@ async def own_database(committed: str) -> str:
         "select schemaname || '.' || tablename from pg_tables where schemaname = 'public'"
         " and tablename not in ('schema_migration', 'source')"
     )
-    core = ("rapport.key", "rapport.inbox", "rapport.outbox", "rapport.timer")
+    core = ("rapport.key", "rapport.answer", "rapport.inbox", "rapport.outbox", "rapport.timer")
     statements = [f"delete from {table}" for table in [*core, *(row[0] for row in tables)]]  # noqa: S608
     await connection.execute(";".join(statements))
     await connection.execute("delete from source where source <> all($1)", list(SOURCES))

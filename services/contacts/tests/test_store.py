@@ -15,7 +15,6 @@ from contacts.store import (
     anniversary,
     consent,
     contact,
-    idempotency,
     purchase,
     reference,
     source,
@@ -198,14 +197,6 @@ async def test_an_anniversary_day_is_recorded_once(tx: Tx) -> None:
     row = await tx.fetchrow("select event_id, purchases from anniversary")
     assert row is not None
     assert (row["event_id"].int, [p.int for p in row["purchases"]]) == (5, [6, 7])
-
-
-async def test_an_idempotency_key_keeps_its_first_answer(tx: Tx) -> None:
-    answer = idempotency.Stored(b"f", ADA, 201, {"ETag": '"1"'}, "{}")
-    await idempotency.add_answer(tx, "k", answer)
-    assert await idempotency.find_answer(tx, "k") == answer
-    with pytest.raises(asyncpg.SerializationError):
-        await idempotency.add_answer(tx, "k", answer)
 
 
 async def test_the_inbox_keeps_the_first_and_notices_a_second_at_the_same_time(tx: Tx) -> None:

@@ -24,8 +24,8 @@ MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 CLEAN = """
 delete from programme where version > 1;
 truncate member, earning, lot, journal, journal_line, debt, refund, waiting_refund,
-    redemption, redemption_lot, capped_line, idempotency,
-    rapport.key, rapport.timer, rapport.clock, rapport.outbox;
+    redemption, redemption_lot, capped_line,
+    rapport.key, rapport.answer, rapport.timer, rapport.clock, rapport.outbox;
 """
 
 

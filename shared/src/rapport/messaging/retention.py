@@ -1,5 +1,7 @@
 """Outbox and batch log leave by dropping day partitions; writers wait for a moment at most.
 
+Answers to Idempotency-Keys leave after a day, whatever the setting for the others says.
+
 What creates and drops are functions that run as the schema's owner: the service's role cannot.
 """
 
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from rapport import answers
 from rapport.database import connect
 from rapport.messaging.tick import Snapshot
 
@@ -51,6 +54,7 @@ async def run(dsn: str, retention_days: int) -> list[str]:
         old = await connection.fetch(LIST_OLD, retention_days)
         dropped = [row["name"] for row in old if await _drop(connection, *row)]
         await connection.execute(OLD_TICKS, retention_days)
+        await answers.prune(connection)
     finally:
         await connection.close()
     if dropped:

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from contacts.api.contacts import Text, not_found
-from contacts.api.writing import Answer, IdempotencyKey, answer_once
 from contacts.domain.consent import Channel, Decision, Purpose
 from contacts.handlers import contacts as handlers
 from contacts.store import consent as store
 from contacts.store import contact as contact_store
 from rapport import telemetry
+from rapport.answers import Answer, IdempotencyKey, answer_once
 from rapport.messaging.delivery import Command
 from rapport.messaging.transaction import Tx
 

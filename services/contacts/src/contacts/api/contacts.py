@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from contacts.api.paging import Cursor, Limit, Page, id_after, page_of
-from contacts.api.writing import Answer, IdempotencyKey, answer_once
 from contacts.domain.contact import Contact, check_zone
 from contacts.domain.refusal import RefusedError
 from contacts.handlers import contacts as handlers
 from contacts.store import contact as store
 from rapport import telemetry
+from rapport.answers import Answer, IdempotencyKey, answer_once
 from rapport.messaging.delivery import Command
 from rapport.messaging.ids import drawn_id
 from rapport.messaging.transaction import Tx

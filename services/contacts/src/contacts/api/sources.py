@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from contacts.api.contacts import Text
 from contacts.api.paging import Cursor, Limit, Page, page_of, text_after
-from contacts.api.writing import Answer, IdempotencyKey, answer_once
 from contacts.store import source as store
+from rapport.answers import Answer, IdempotencyKey, answer_once
 from rapport.messaging.inbox import MAX_ATTRIBUTE_LENGTH
 from rapport.messaging.transaction import Tx
 from rapport.problem import Problem
@@ -65,7 +65,7 @@ async def post_source(
         if known is None or known.reference_system != system:
             errors = [{"field": "reference_system", "reason": "the source has another one"}]
             raise Problem(409, "The source is registered", errors=errors)
-        return Answer(201 if added else 200, SourceModel.model_validate(known))
+        return Answer(201 if added else 200, SourceModel.model_validate(known), None)
 
     return await answer_once(request, idempotency_key, write)
 

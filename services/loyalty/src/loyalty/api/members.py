@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from loyalty import store
-from loyalty.api.writing import not_a_member
 from loyalty.domain.redemption import balance_now
 from rapport.messaging.transaction import Tx
+from rapport.problem import Problem
 from rapport.service import Service
 
 router = APIRouter(prefix="/members", tags=["members"])
@@ -53,6 +53,11 @@ class Statement(BaseModel):
 
     entries: list[Entry]
     next: str | None
+
+
+def not_a_member(contact_id: UUID) -> Problem:
+    """Make the problem of a contact that is none of the programme's members."""
+    return Problem(404, "Not a member", f"{contact_id} is not a member of the programme")
 
 
 @router.get("/{contact_id}")

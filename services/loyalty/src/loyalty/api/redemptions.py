@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from loyalty import store
-from loyalty.api.writing import Answer, IdempotencyKey, answer_once, not_a_member
+from loyalty.api.members import not_a_member
 from loyalty.domain.records import Redemption, State
 from loyalty.domain.redemption import RefusedError
 from loyalty.handlers import redemptions as handlers
 from rapport import telemetry
+from rapport.answers import Answer, IdempotencyKey, answer_once
 from rapport.messaging.delivery import Command
 from rapport.messaging.transaction import Tx
 from rapport.problem import Problem
@@ -71,15 +72,16 @@ async def authorise(
     """Hold points: earliest expiry first, then oldest. Refused (409) beyond active less debt."""
     command = Command.drawn(contact_id, telemetry.current_traceparent())
 
-    async def write(tx: Tx, member: UUID) -> Answer:
+    async def write(tx: Tx) -> Answer:
+        member = await _lock_member(tx, contact_id)
         try:
             held = await handlers.authorise_points(tx, command, member, wish.points, wish.reference)
         except RefusedError as refused:
             raise _problem(refused) from refused
         location = f"/v1/members/{member}/redemptions/{held.id}"
-        return Answer(201, _view(held, tx), {"Location": location})
+        return Answer(201, _view(held, tx), member, {"Location": location})
 
-    return await answer_once(request, contact_id, idempotency_key, write)
+    return await answer_once(request, idempotency_key, write)
 
 
 @router.get("/{redemption_id}")
@@ -143,15 +145,23 @@ async def _change(
     contact_id, redemption_id = ids
     command = Command.drawn(contact_id, telemetry.current_traceparent())
 
-    async def write(tx: Tx, member: UUID) -> Answer:
+    async def write(tx: Tx) -> Answer:
+        member = await _lock_member(tx, contact_id)
         redemption = await _find(tx, redemption_id, {contact_id, member})
         try:
             changed = await change(tx, command, redemption)
         except RefusedError as refused:
             raise _problem(refused) from refused
-        return Answer(200, _view(changed, tx))
+        return Answer(200, _view(changed, tx), member)
 
-    return await answer_once(request, contact_id, key, write)
+    return await answer_once(request, key, write)
+
+
+async def _lock_member(tx: Tx, contact_id: UUID) -> UUID:
+    """Lock a member and return the name that counts after merges; a stranger leaves no key row."""
+    if await store.find_member(tx, contact_id) is None:
+        raise not_a_member(contact_id)
+    return (await tx.lock_keys([contact_id]))[contact_id]
 
 
 async def _find(tx: Tx, redemption_id: UUID, owners: set[UUID]) -> Redemption:

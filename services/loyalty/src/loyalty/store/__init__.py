@@ -3,7 +3,6 @@
 from loyalty.store.book import draw_ids, list_books, save_books
 from loyalty.store.capped import list_days, list_days_of, list_shared_days, move_capped_lines
 from loyalty.store.credit import AddedCredits, add_credits, add_earnings
-from loyalty.store.idempotency import StoredAnswer, add_answer, find_answer
 from loyalty.store.member import (
     Member,
     add_members,
@@ -27,8 +26,6 @@ __all__ = [
     "AddedCredits",
     "Member",
     "StatementEntry",
-    "StoredAnswer",
-    "add_answer",
     "add_credits",
     "add_earnings",
     "add_members",
@@ -38,7 +35,6 @@ __all__ = [
     "add_waiting_refunds",
     "count_totals",
     "draw_ids",
-    "find_answer",
     "find_member",
     "find_redemption",
     "list_aliases",
