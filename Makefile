@@ -1,11 +1,13 @@
 # Every target with a `##` comment is listed by `make help`; ARGS="..." is passed on where that makes sense.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test test-unit test-service test-flow check images bench migrate lock format clean
+.PHONY: help setup demo up down logs test test-unit test-service test-flow check images compose-up compose-down bench migrate lock format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 LOCAL := $(BIN)/python -m rapport_local
 PYTEST := $(BIN)/python -m pytest
+# Two files at a time, in the order of their names: many tests wait for clocks and recoveries more than for a core.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 SETUP_INPUTS := requirements/bootstrap.lock requirements/dev.lock shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 STAMP := .venv/setup-$(shell cat $(SETUP_INPUTS) | cksum | tr ' ' '-')
 
@@ -32,7 +34,7 @@ $(STAMP):
 	@requirements/install $(PYTHON)
 	@rm -f .venv/setup-* && touch $@
 
-demo: $(STAMP) ## 69,659 real purchases through four services; ARGS="--scale 20 --json FILE --keep --no-refunds"
+demo: $(STAMP) ## 69,659 real purchases through four services; ARGS="--scale 20 --json FILE --keep --compose"
 	@$(LOCAL) demo $(ARGS)
 
 up: $(STAMP) ## start everything, say what is where, and keep running until Ctrl-C
@@ -44,8 +46,8 @@ down: $(STAMP) ## stop what `make up` started
 logs: $(STAMP) ## show the end of every process's log; ARGS="--follow loyalty"
 	@$(LOCAL) logs $(ARGS)
 
-test: check ## check, then every test and a scaled demo
-	@$(PYTEST) $(ARGS)
+test: check ## check, then every test and a scaled demo; ARGS="-n 0" runs one at a time
+	@$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
 
 test-unit: $(STAMP) ## tests that need neither Postgres nor Kafka, milliseconds each
 	@$(PYTEST) -m "not (service or flow or runtime or demo or containers)" $(ARGS)
@@ -61,6 +63,14 @@ check: $(STAMP) ## format, lint, types, borders, sizes and fresh contracts
 
 images: $(STAMP) ## build all container images, layers reused; ARGS="--fresh" or names: python kafka postgres contacts ...
 	@deploy/images/build $(ARGS)
+
+compose-up: $(STAMP) ## start everything in containers and say what is where; ARGS="--profile replicas"
+	@deploy/images/build
+	@deploy/compose $(ARGS) up --wait --quiet-pull
+	@deploy/compose $(ARGS) ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+
+compose-down: $(STAMP) ## stop what `make compose-up` started, keeping all data; ARGS=--volumes deletes them
+	@deploy/compose --profile '*' down $(ARGS)
 
 bench: $(STAMP) ## relay and committed effects against the textbook app; ARGS="--json FILE"
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rapport.testing import ports as container_ports
+from rapport_local import ports as local_ports
+
 ROOT = Path(__file__).parent
 BY_FOLDER = {
     "tests/flows": "flow",
@@ -13,7 +16,22 @@ BY_FOLDER = {
     "tests/demo": "demo",
     "tests/faults": "demo",
 }
+WORKERS = 4
+"""As many may run side by side; `make test` has two."""
 ON_POSTGRES = {"dsn", "tx", "database", "postgres", "connection", "infra"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers that run side by side choose their ports from ranges of their own."""
+    worker = getattr(config, "workerinput", {}).get("workerid", "gw0").removeprefix("gw")
+    number = int(worker) % WORKERS
+    local_ports.CHOICE = _share(local_ports.CHOICE, number)
+    container_ports.CHOICE = _share(container_ports.CHOICE, number)
+
+
+def _share(ports: range, number: int) -> range:
+    size = len(ports) // WORKERS
+    return range(ports.start + number * size, ports.start + (number + 1) * size)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
