@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from testcontainers.core.config import testcontainers_config
+
+from rapport.testing.suite import Suite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "deploy" / "images" / "build"
+LOGS = ROOT / ".rapport" / "e2e"
+REPLICAS = 2
 NO_ENGINE = "NO DOCKER ENGINE ANSWERS: nothing is tested in containers (deploy/images/engine start)"
 
 
@@ -36,6 +42,20 @@ def images() -> None:
     """Build every image from this checkout; layers are reused."""
     done = subprocess.run([BUILD], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def suite(images: None, request: pytest.FixtureRequest) -> Iterator[Suite]:
+    """All of Rapport, two of each service; its logs are kept when a test of the module fails."""
+    del images
+    testcontainers_config.ryuk_disabled = True  # this fixture removes everything itself
+    failed_before = request.session.testsfailed
+    with Suite(replicas=REPLICAS) as running:
+        yield running
+        if request.session.testsfailed > failed_before:
+            folder = LOGS / request.path.stem
+            running.write_logs(folder)
+            print(f"logs of all containers: {folder.relative_to(ROOT)}")  # noqa: T201  for people
 
 
 @cache

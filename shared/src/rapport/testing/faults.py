@@ -1,6 +1,7 @@
 """What can happen to a container: killed, frozen, cut off from the network, or asked to stop.
 
-    faults.kill(suite["loyalty-0"])                     # kill -9, and started again
+    faults.kill(suite["loyalty-0"])                     # kill -9
+    faults.start(suite["loyalty-0"])
     with faults.frozen(suite["kafka"]):                 # docker pause
         ...
     with faults.cut_off(suite["postgres"]):             # every packet is dropped, in silence
@@ -22,11 +23,10 @@ CHAINS = ("INPUT", "OUTPUT")
 
 
 def kill(container: DockerContainer) -> None:
-    """End it with SIGKILL and start it again; ports that docker chose are other ones then."""
+    """End it with SIGKILL."""
     wrapped = container.get_wrapped_container()
     wrapped.kill()
     wrapped.wait(timeout=STOP_SECONDS)
-    wrapped.start()
 
 
 def stop(container: DockerContainer) -> int:
@@ -37,7 +37,7 @@ def stop(container: DockerContainer) -> int:
 
 
 def start(container: DockerContainer) -> None:
-    """Start a stopped one again."""
+    """Start one again that was stopped or killed; ports that docker chose are other ones then."""
     container.get_wrapped_container().start()
 
 
