@@ -9,6 +9,7 @@ import pytest
 from rapport.testing import ports as container_ports
 from rapport_local import ports as local_ports
 
+pytest_plugins = ["rapport_local.pytest_postgres"]
 ROOT = Path(__file__).parent
 BY_FOLDER = {
     "tests/flows": "flow",
@@ -18,7 +19,6 @@ BY_FOLDER = {
 }
 WORKERS = 4
 """As many may run side by side; `make test` has two."""
-ON_POSTGRES = {"dsn", "tx", "database", "postgres", "connection", "infra"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,12 +35,9 @@ def _share(ports: range, number: int) -> range:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test of a folder its marker, and `service` to those that use a Postgres."""
+    """Give each test of a folder its marker."""
     for item in items:
         folder = Path(item.path).relative_to(ROOT).as_posix()
         for prefix, marker in BY_FOLDER.items():
             if folder.startswith(prefix):
                 item.add_marker(marker)
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if folder.startswith("services/") and fixtures & ON_POSTGRES:
-            item.add_marker("service")

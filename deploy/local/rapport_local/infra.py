@@ -1,4 +1,4 @@
-"""Postgres and Kafka alone: what the tests of the messaging core stand on."""
+"""Postgres and Kafka alone, or Postgres only: what tests of core and services stand on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from rapport_local.process import Process
 from rapport_local.settings import LocalSettings
 
 
-def begin_together(postgres: Postgres, kafka: Kafka) -> None:
-    """Start both without waiting until they answer; Postgres comes up while Java does.
+def begin_together(*servers: Postgres | Kafka) -> None:
+    """Start all without waiting until they answer; Postgres comes up while Java does.
 
     No threads here: an interrupt must find nothing that could still start a process.
     """
-    postgres.prepare()
-    postgres.process.start()
-    kafka.prepare()
-    kafka.process.start()
+    for server in servers:
+        server.prepare()
+        server.process.start()
 
 
 class Infra:
@@ -32,42 +31,46 @@ class Infra:
             dsn = infra.create_database("loyalty")
             producer = AIOKafkaProducer(bootstrap_servers=infra.kafka)
 
+    `Infra(kafka=False)` has Postgres only; what it says of Kafka then raises RuntimeError.
+
     Nothing is started again by itself: a test that kills a server decides when it comes back
     (`start_kafka`, `start_postgres`). Every method blocks; call it from a thread
     (`asyncio.to_thread`) where a loop must go on.
     """
 
-    def __init__(self, name: str = "", *, settings: LocalSettings | None = None) -> None:
+    def __init__(
+        self, name: str = "", *, settings: LocalSettings | None = None, kafka: bool = True
+    ) -> None:
         """Choose folder and ports; `start` (or `with`) starts the servers."""
         self._settings = settings or LocalSettings()
         self._ephemeral = not name
+        self._with_kafka = kafka
         self.folder = CopyFolder(self._settings.folder, name or f"test-{secrets.token_hex(4)}")
         self._postgres: Postgres | None = None
         self._kafka: Kafka | None = None
 
     def start(self) -> Self:
-        """Start both and wait until they answer; on an error nothing is left running."""
+        """Start the servers and wait until they answer; on an error nothing is left running."""
         self.folder.lock()
         try:
             self.folder.prepare(self._settings.minimum_free_mb)
             postgres, kafka, controller = choose(3)
             require_free({"postgres": postgres, "kafka": kafka, "kafka-controller": controller})
             self._postgres = Postgres(self.folder, postgres)
-            self._kafka = Kafka(self.folder, self._settings, kafka, controller)
-            begin_together(self._postgres, self._kafka)
-            self._postgres.process.wait_ready()
-            self._kafka.process.wait_ready()
+            if self._with_kafka:
+                self._kafka = Kafka(self.folder, self._settings, kafka, controller)
+            begin_together(*self._servers)
+            for server in self._servers:
+                server.process.wait_ready()
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Stop both, Kafka first, and delete the data of a copy without a name."""
-        if self._kafka:
-            self._kafka.process.stop()
-        if self._postgres:
-            self._postgres.process.stop()
+        """Stop Kafka, then Postgres, and delete the data of a copy without a name."""
+        for server in reversed(self._servers):
+            server.process.stop()
         self.folder.unlock()
         if self._ephemeral:
             self.folder.remove()
@@ -94,9 +97,9 @@ class Infra:
         """Return the DSN of a database, whether it exists or not."""
         return self._server.dsn(database)
 
-    def create_database(self, name: str) -> str:
-        """Create a database unless it exists, and return its DSN."""
-        return self._server.create_database(name)
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database unless it exists, as a copy of another, and return its DSN."""
+        return self._server.create_database(name, template)
 
     def database_exists(self, name: str) -> bool:
         """Tell whether there is a database with this name."""
@@ -129,6 +132,11 @@ class Infra:
     def start_postgres(self) -> None:
         """Start Postgres again, on the same port and data."""
         self._server.start()
+
+    @property
+    def _servers(self) -> list[Postgres | Kafka]:
+        """Those that were made, in the order in which they start."""
+        return [server for server in (self._postgres, self._kafka) if server is not None]
 
     @property
     def _server(self) -> Postgres:

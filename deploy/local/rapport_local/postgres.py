@@ -118,10 +118,10 @@ class Postgres:
         """Return the names of all databases."""
         return set(self.query("SELECT datname FROM pg_database").split())
 
-    def create_database(self, name: str) -> str:
-        """Create a database unless it exists, and return its DSN."""
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database unless it exists, as a copy of another, and return its DSN."""
         if name not in self.databases():
-            self.query(f'CREATE DATABASE "{name}"')
+            self.query(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -19,36 +17,21 @@ from rapport import problem
 from rapport.clock import Clock
 from rapport.database import Database
 from rapport.messaging.delivery import Delivery
-from rapport.migrate import migrate
 from rapport.pgtypes import required
-from rapport_local.postgres import Postgres
 from services.analytics.tests.story import contact, handle, merged, purchase, refund, registered
 from services.analytics.tests.test_models import SAMPLE
 
-pytestmark = pytest.mark.service
 ANNE, BERT = contact(1), contact(2)
 NOON = datetime(1998, 7, 1, 10, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-async def template(postgres: Postgres) -> str:
-    """A database with the schema, from which each test's own is copied."""
-    await migrate(postgres.create_database("analytics_template"), "analytics")
-    return "analytics_template"
-
-
 @pytest.fixture
-async def database(postgres: Postgres, template: str) -> AsyncIterator[Database]:
+async def database(dsn: str) -> AsyncIterator[Database]:
     """A database whose clock stands at noon of 1998-07-01 in Prague."""
-    name = f"analytics_{secrets.token_hex(4)}"
-    server = await asyncpg.connect(postgres.dsn("postgres"))
-    await server.execute(f"create database {name} template {template}")
-    database = await Database.open(postgres.dsn(name), Clock(simulated=True), size=4)
+    database = await Database.open(dsn, Clock(simulated=True), size=4)
     await database.pool.execute("insert into rapport.clock (now, fire_until) values ($1, $1)", NOON)
     yield database
     await database.close()
-    await server.execute(f"drop database {name} with (force)")
-    await server.close()
 
 
 @pytest.fixture

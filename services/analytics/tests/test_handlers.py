@@ -32,7 +32,6 @@ from services.analytics.tests.story import (
     registered,
 )
 
-pytestmark = pytest.mark.service
 ANNE, BERT = contact(1), contact(2)
 
 

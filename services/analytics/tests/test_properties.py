@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from rapport.messaging.transaction import Tx
 from services.analytics.tests.conftest import NOW
 from services.analytics.tests.story import contact, handle, merged, purchase, refund, registered
 
-pytestmark = pytest.mark.service
 LIVE = ("fact", "profile", "kept_day", "revenue_day", "segment_member", "segment_crossing")
 TABLES = (*LIVE, "waiting_refund", "alias")
 RULES = (
@@ -97,11 +95,11 @@ places = st.lists(st.integers(0, 40), max_size=6)
 @settings(deadline=None, max_examples=60, suppress_health_check=no_fixture_check)
 @given(histories(), places)
 async def test_any_cut_gives_the_same_rows_and_events_and_a_rebuild_agrees(
-    session_connection: asyncpg.Connection, events: Deliveries, where: list[int]
+    connection: asyncpg.Connection, events: Deliveries, where: list[int]
 ) -> None:
-    one_by_one = await outcome(session_connection, [[event] for event in events])
-    assert await outcome(session_connection, cuts(events, where)) == one_by_one
-    assert await outcome(session_connection, [events]) == one_by_one
+    one_by_one = await outcome(connection, [[event] for event in events])
+    assert await outcome(connection, cuts(events, where)) == one_by_one
+    assert await outcome(connection, [events]) == one_by_one
     assert one_by_one[2] == 0
     ids = [event[0] for told in one_by_one[1].values() for event in told]
     assert len(ids) == len(set(ids))
@@ -110,13 +108,13 @@ async def test_any_cut_gives_the_same_rows_and_events_and_a_rebuild_agrees(
 @settings(deadline=None, max_examples=40, suppress_health_check=no_fixture_check)
 @given(histories(), places)
 async def test_figures_do_not_depend_on_order_nor_repetition(
-    session_connection: asyncpg.Connection,
+    connection: asyncpg.Connection,
     events: Deliveries,
     where: list[int],
 ) -> None:
-    in_order = await outcome(session_connection, [events])
+    in_order = await outcome(connection, [events])
     repeated = cuts([*reversed(events), *events], where)
-    rows, _, differences = await outcome(session_connection, repeated)
+    rows, _, differences = await outcome(connection, repeated)
     assert differences == 0
     for table in ("profile", "revenue_day", "segment_member", "waiting_refund"):
         assert rows[table] == in_order[0][table]
@@ -125,7 +123,7 @@ async def test_figures_do_not_depend_on_order_nor_repetition(
 @settings(deadline=None, max_examples=40, suppress_health_check=no_fixture_check)
 @given(histories(), st.integers(0, 40), places)
 async def test_a_merge_anywhere_keeps_figures_and_facts_together(
-    session_connection: asyncpg.Connection, events: Deliveries, place: int, where: list[int]
+    connection: asyncpg.Connection, events: Deliveries, place: int, where: list[int]
 ) -> None:
     loser, survivor = contact(0), contact(1)
     at = place % (len(events) + 1)
@@ -135,7 +133,7 @@ async def test_a_merge_anywhere_keeps_figures_and_facts_together(
             event.contact_id = survivor
     records = merged(loser, survivor)
     batches = [*cuts(events[:at], where), [records[0]], [records[1]], *cuts(later, where)]
-    rows, _, differences = await outcome(session_connection, batches)
+    rows, _, differences = await outcome(connection, batches)
     assert differences == 0
     assert loser not in {row[0] for row in rows["profile"]}
 
@@ -157,11 +155,11 @@ conditions = st.builds(
 @settings(deadline=None, max_examples=150, suppress_health_check=no_fixture_check)
 @given(st.lists(conditions, max_size=3), st.tuples(*[st.integers(-3, 4)] * 3))
 async def test_sql_and_python_judge_a_rule_alike(
-    session_connection: asyncpg.Connection,
+    connection: asyncpg.Connection,
     rule: list[dict[str, Any]],
     values: tuple[int, int, int],
 ) -> None:
     profile = Profile(contact(1), *values)
     segment = Segment.from_rule("any", 1, {"all": rule})
     sql = "select satisfies($1, $2, $3, $4)"
-    assert await session_connection.fetchval(sql, {"all": rule}, *values) is segment.holds(profile)
+    assert await connection.fetchval(sql, {"all": rule}, *values) is segment.holds(profile)

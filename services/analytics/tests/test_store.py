@@ -18,7 +18,6 @@ from rapport.messaging.transaction import Tx
 from services.analytics.tests.conftest import NOW
 from services.analytics.tests.story import FIRST_DAY, contact, handle, purchase, refund, registered
 
-pytestmark = pytest.mark.service
 # (customer, day, net, day of a full refund or None)
 Sale = tuple[int, int, int, int | None]
 sales = st.lists(
@@ -91,9 +90,9 @@ async def in_transaction(connection: asyncpg.Connection) -> tuple[Any, Tx]:
 @RELAXED
 @given(sales, st.integers(0, 900))
 async def test_rfm_ranks_as_counted_by_hand(
-    session_connection: asyncpg.Connection, bought: list[Sale], as_of: int
+    connection: asyncpg.Connection, bought: list[Sale], as_of: int
 ) -> None:
-    transaction, tx = await in_transaction(session_connection)
+    transaction, tx = await in_transaction(connection)
     try:
         await play(tx, bought)
         expected = rfm(bought, as_of)
@@ -108,9 +107,9 @@ async def test_rfm_ranks_as_counted_by_hand(
 @RELAXED
 @given(sales, st.integers(300, 900))
 async def test_repeat_rate_and_patterns_as_counted_by_hand(
-    session_connection: asyncpg.Connection, bought: list[Sale], as_of: int
+    connection: asyncpg.Connection, bought: list[Sale], as_of: int
 ) -> None:
-    transaction, tx = await in_transaction(session_connection)
+    transaction, tx = await in_transaction(connection)
     try:
         await play(tx, bought)
         days = [[d for d, _ in p] for p in kept(bought, as_of).values()]

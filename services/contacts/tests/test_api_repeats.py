@@ -37,15 +37,17 @@ async def answers_at_once(
 
 
 async def test_an_update_that_is_repeated_meanwhile_gets_the_first_answer(
-    client: httpx.AsyncClient, db: Database, own_database: str
+    client: httpx.AsyncClient, db: Database, dsn: str
 ) -> None:
     """Not 412, although the second finds the version that the first has made."""
     made = await client.post("/contacts", json={})
     where = made.headers["location"].removeprefix("/v1")
-    holder = await connect(own_database)
+    holder = await connect(dsn)
     await holder.execute("begin; select from rapport.key for update")
-    send = {"json": {"phone": "1"}, "headers": KEY | {"if-match": '"1"'}}
-    answers = await answers_at_once(db, holder, *(client.patch(where, **send) for _ in range(3)))
+    headers = KEY | {"if-match": '"1"'}
+    answers = await answers_at_once(
+        db, holder, *(client.patch(where, json={"phone": "1"}, headers=headers) for _ in range(3))
+    )
     await holder.close()
     assert {(a.status_code, a.headers.get("etag")) for a in answers} == {(200, '"2"')}
     assert len({a.text for a in answers}) == 1
@@ -53,10 +55,10 @@ async def test_an_update_that_is_repeated_meanwhile_gets_the_first_answer(
 
 
 async def test_a_registration_that_is_repeated_meanwhile_gets_the_first_answer(
-    client: httpx.AsyncClient, db: Database, own_database: str
+    client: httpx.AsyncClient, db: Database, dsn: str
 ) -> None:
     """Not 409, although the second finds the reference that the first has made."""
-    holder = await connect(own_database)
+    holder = await connect(dsn)
     await holder.execute(
         "begin; insert into reference values ('shop', '77', '00000000-0000-0000-0000-000000000000')"
     )

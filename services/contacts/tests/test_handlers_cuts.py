@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rapport import database
 from rapport.messaging.ids import derived_id
 from rapport.messaging.inbox import External
 from rapport.pgtypes import Connection
@@ -72,13 +69,6 @@ def cuts(draw: st.DrawFn) -> tuple[list[External], list[list[External]]]:
     return made, calls
 
 
-@pytest.fixture(scope="session")
-async def session_connection(template: str) -> AsyncIterator[Connection]:
-    opened = await database.connect(template)
-    yield opened
-    await opened.close()
-
-
 async def effects(
     connection: Connection, calls: list[list[External]]
 ) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -98,11 +88,14 @@ async def effects(
     return rows, dict(published)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=RELAXED)
 @given(drawn=cuts())
 async def test_any_cut_and_any_repetition_gives_the_same_rows_and_events(
-    drawn: tuple[list[External], list[list[External]]], session_connection: Connection
+    drawn: tuple[list[External], list[list[External]]], connection: Connection
 ) -> None:
     made, calls = drawn
-    one_by_one = await effects(session_connection, [[item] for item in made])
-    assert await effects(session_connection, calls) == one_by_one
+    one_by_one = await effects(connection, [[item] for item in made])
+    assert await effects(connection, calls) == one_by_one

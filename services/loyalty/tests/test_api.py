@@ -8,8 +8,6 @@ import pytest
 from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 

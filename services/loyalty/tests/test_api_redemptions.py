@@ -11,8 +11,6 @@ from rapport.messaging.ids import derived_id
 from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase, refund
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 PATH = f"/v1/members/{contact(1)}/redemptions"

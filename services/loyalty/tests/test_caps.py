@@ -8,8 +8,6 @@ from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, merged, purchase, refund
 from services.loyalty.tests.test_handlers import points, said
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 HOUR = timedelta(hours=1)

@@ -18,8 +18,6 @@ from services.loyalty.tests.ledger_world import (
     registered,
 )
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 

@@ -24,8 +24,6 @@ from services.loyalty.tests.ledger_stories import (
 )
 from services.loyalty.tests.ledger_world import contact
 
-pytestmark = pytest.mark.service
-
 EXAMPLES = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -12,8 +12,6 @@ from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase, refund
 from services.loyalty.tests.test_handlers import points, said
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 HALF_AN_HOUR = timedelta(minutes=30)

@@ -13,8 +13,6 @@ from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, purchase, refund, registered
 from services.loyalty.tests.test_handlers import points, said
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 

@@ -13,8 +13,6 @@ from rapport.messaging.transaction import Tx
 from rapport.pgtypes import Connection
 from services.loyalty.tests.ledger_world import World, contact, merged, purchase, refund, registered
 
-pytestmark = pytest.mark.service
-
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -10,45 +9,21 @@ import httpx
 import pytest
 
 from notifications.settings import Settings
-from rapport import database
 from rapport.clock import Clock
 from rapport.database import Database
 from rapport.messaging.transaction import Tx
 from rapport.migrate import migrate
 from rapport.pgtypes import Connection
-from rapport_local.folder import CopyFolder
+from rapport_local.infra import Infra
 from rapport_local.ports import choose
-from rapport_local.postgres import Postgres
-from rapport_local.settings import LocalSettings
 from services.notifications.tests.sink_client import Sink
 from services.notifications.tests.story import NOW, Story
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for a database is a service test."""
-    for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.service)
-
-
 @pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    """A Postgres of its own, without Kafka."""
-    folder = CopyFolder(LocalSettings().folder, f"test-{secrets.token_hex(4)}")
-    folder.prepare(512)
-    postgres = Postgres(folder, choose(1)[0])
-    try:
-        postgres.start()
-        yield postgres
-    finally:
-        postgres.process.stop()
-        folder.remove()
-
-
-@pytest.fixture(scope="session")
-async def template(server: Postgres) -> str:
-    """A migrated database with a stopped clock, which nothing ever changes."""
-    dsn = server.create_database("notifications")
+async def template(postgres: Infra) -> str:
+    """A migrated database with a stopped clock."""
+    dsn = postgres.create_database("notifications")
     await migrate(dsn, "notifications")
     connection = await asyncpg.connect(dsn)
     await connection.execute("insert into rapport.clock (now, fire_until) values ($1, $1)", NOW)
@@ -57,29 +32,8 @@ async def template(server: Postgres) -> str:
 
 
 @pytest.fixture
-async def connection(template: str) -> AsyncIterator[Connection]:
-    """A connection within a transaction that is rolled back."""
-    opened = await database.connect(template)
-    transaction = opened.transaction()
-    await transaction.start()
-    yield opened
-    await transaction.rollback()
-    await opened.close()
-
-
-@pytest.fixture
-def dsn(template: str, server: Postgres) -> Iterator[str]:
-    """A copy of the template for tests that commit."""
-    assert template
-    name = f"notifications_{secrets.token_hex(4)}"
-    server.query(f'create database "{name}" template notifications')
-    yield server.dsn(name)
-    server.drop_database(name)
-
-
-@pytest.fixture
 async def committed(dsn: str) -> AsyncIterator[Database]:
-    """A database of the test's own, with the clock at NOW."""
+    """A database to which the test may commit, with the clock at NOW."""
     opened = await Database.open(dsn, Clock(simulated=True), size=4)
     yield opened
     await opened.close()
@@ -92,9 +46,9 @@ def story() -> Story:
 
 
 @pytest.fixture
-async def tx(connection: Connection) -> Tx:
+async def tx(rolled_back: Connection) -> Tx:
     """A transaction at NOW that is rolled back."""
-    return Tx(connection, NOW)
+    return Tx(rolled_back, NOW)
 
 
 @pytest.fixture(scope="session")

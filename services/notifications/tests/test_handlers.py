@@ -16,7 +16,6 @@ from notifications.domain.message import ANNIVERSARY, THANK_YOU, message_id
 from notifications.handlers import HANDLERS
 from rapport.contracts.base import Event
 from rapport.contracts.contacts import ContactMerged, ContactUpdated
-from rapport.database import connect
 from rapport.messaging.delivery import Delivery
 from rapport.messaging.ids import derived_id
 from rapport.messaging.transaction import Tx
@@ -299,19 +298,15 @@ async def outcome(
     cuts=st.sets(st.integers(1, 24)),
 )
 async def test_any_cut_gives_the_same_rows_and_events(
-    story: Story, template: str, moves: list[tuple[int, int]], cuts: set[int]
+    story: Story, connection: Connection, moves: list[tuple[int, int]], cuts: set[int]
 ) -> None:
     """Types that follow one another in a batch reach their handler as one list."""
     events = events_of(story, moves)
     edges = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
     batches = [events[a:b] for a, b in pairwise(edges)]
-    connection = await connect(template)
-    try:
-        one_by_one = await outcome(story, connection, [[event] for event in events])
-        assert await outcome(story, connection, batches) == one_by_one
-        assert await outcome(story, connection, [events]) == one_by_one
-    finally:
-        await connection.close()
+    one_by_one = await outcome(story, connection, [[event] for event in events])
+    assert await outcome(story, connection, batches) == one_by_one
+    assert await outcome(story, connection, [events]) == one_by_one
 
 
 def test_the_table_names_every_event_that_messages_depend_on() -> None:
