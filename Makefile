@@ -1,6 +1,6 @@
 # Every target with a `##` comment is listed by `make help`; ARGS="..." is passed on where that makes sense.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs test test-unit test-service test-flow check images compose-up compose-down bench migrate lock format clean
+.PHONY: help setup demo up down logs test test-unit test-service test-flow test-e2e check images compose-up compose-down bench migrate lock format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,6 +57,9 @@ test-service: $(STAMP) ## handlers, stores and APIs on a real Postgres
 
 test-flow: $(STAMP) ## the messaging core and the services on a real Kafka and Postgres
 	@$(PYTEST) -m flow $(ARGS)
+
+test-e2e: $(STAMP) ## the story, faults and a rolling restart on containers; figures are printed
+	@TESTCONTAINERS_RYUK_DISABLED=true $(PYTEST) -rP tests/e2e $(ARGS)
 
 check: $(STAMP) ## format, lint, types, borders, sizes and fresh contracts
 	@.ci/check $(BIN)

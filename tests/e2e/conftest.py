@@ -44,11 +44,16 @@ def images() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def suite(images: None, request: pytest.FixtureRequest) -> Iterator[Suite]:
-    """All of Rapport, two of each service; its logs are kept when a test of the module fails."""
+@pytest.fixture(scope="session", autouse=True)
+def _without_ryuk(images: None) -> None:
+    """Start no container that removes others: fixtures do that, and its image is another one."""
     del images
-    testcontainers_config.ryuk_disabled = True  # this fixture removes everything itself
+    testcontainers_config.ryuk_disabled = True
+
+
+@pytest.fixture(scope="module")
+def suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
+    """All of Rapport, two of each service; its logs are kept when a test of the module fails."""
     failed_before = request.session.testsfailed
     with Suite(replicas=REPLICAS) as running:
         yield running

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -21,13 +22,18 @@ from tests.e2e.till import External, Till
 SEED = os.environ.get("RAPPORT_FAULT_SEED", "2026")
 """Another one gives other amounts and moments; each test prints it."""
 NOW = "2026-03-02T10:00:00+01:00"
-BUYERS = 16
+BUYERS = 96
+BUYERS_A_ROUND = 12
+AT_ONCE = 2
+"""Batches on their way through each channel: more would only wait for one another's locks."""
 PROBES = 12
 ROUND_SECONDS = 0.4
 VALUED_MINOR = 10_000
 SETTLED_SECONDS = 180.0
 RECOVERED_SECONDS = 90.0
 POLL_SECONDS = 0.1
+
+Channel = Callable[[Sequence[External]], Awaitable[object]]
 
 
 class Load:
@@ -39,11 +45,15 @@ class Load:
     def __init__(self, suite: Suite, till: Till, name: str) -> None:
         """Draw everything from the seed and the name."""
         self.chance = random.Random(f"{SEED} {name}")  # noqa: S311  a test's choice
-        self._suite, self._till, self._name = suite, till, name
+        self._suite = suite
         self.buyers = [f"{name}-{n}" for n in range(BUYERS)]
         self.probes = [f"{name}-probe-{n}" for n in range(PROBES)]
         self._bought: defaultdict[str, list[int]] = defaultdict(list)
         self._stopping = asyncio.Event()
+        self._channels: list[tuple[Channel, asyncio.Semaphore]] = [
+            (till.by_kafka, asyncio.Semaphore(AT_ONCE)),
+            (till.by_http, asyncio.Semaphore(AT_ONCE)),
+        ]
         self._before: Counter[str] = Counter()
 
     @property
@@ -69,7 +79,8 @@ class Load:
         """Let buyers buy, round after round, until `stop`."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping.is_set():
-                group.create_task(self._publish([self._purchase(who) for who in self.buyers]))
+                buying = self.chance.sample(self.buyers, BUYERS_A_ROUND)
+                group.create_task(self._publish([self._purchase(who) for who in buying]))
                 await asyncio.sleep(ROUND_SECONDS)  # the pace of the load; nothing is waited for
 
     def stop(self) -> None:
@@ -97,10 +108,14 @@ class Load:
         return bool(answer.json()["items"])
 
     async def _publish(self, events: list[External]) -> None:
-        await asyncio.gather(self._till.by_kafka(events), self._till.by_http(events))
+        async def send(channel: Channel, turn: asyncio.Semaphore) -> None:
+            async with turn:
+                await channel(events)
+
+        await asyncio.gather(*(send(*channel) for channel in self._channels))
 
     def _purchase(self, who: str) -> External:
-        minor = self.chance.randrange(1, 3_000)
+        minor = self.chance.randrange(1, 6_000)
         number = len(self._bought[who])
         self._bought[who].append(minor)
         data = {

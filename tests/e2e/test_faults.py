@@ -90,14 +90,14 @@ async def test_rolling_restart(suite: Suite, till: Till) -> None:
     """SIGTERM and start of all replicas in turn: no group is balanced anew more than once each."""
     load = Load(suite, till, "rolling")
     await load.register()
-    first = begun = read_generations(suite)
+    first = last = read_generations(suite)
     async with asyncio.TaskGroup() as group:
         group.create_task(load.buy())
         in_flight = await load.wait_in_flight()
         for name in suite.replicas:
             took = await asyncio.to_thread(_restart, suite, name)
-            last, begun = begun, read_generations(suite)
-            moved = {group: number - last[group] for group, number in begun.items()}
+            before, last = last, read_generations(suite)
+            moved = {group: number - before[group] for group, number in last.items()}
             assert max(moved.values()) <= 1, (name, moved)
             print(f"{name} ready again after {took:.1f} s, {sum(moved.values())} rebalances")  # noqa: T201
         load.stop()
