@@ -229,7 +229,8 @@ async def test_pruning_takes_a_bounded_part_at_a_time_and_waits_for_nobody(dsn: 
     )
     await other.execute("begin; select from rapport.answer where key = 'k1' for update")
     counted: Any = Counted(connection)
-    assert await answers.prune(counted, at_once=3) == 7
+    async with asyncio.timeout(20):
+        assert await answers.prune(counted, at_once=3) == 7
     assert counted.tags == ["DELETE 3", "DELETE 3", "DELETE 1"]
     await other.execute("rollback")
     assert await answers.prune(connection, at_once=3) == 1

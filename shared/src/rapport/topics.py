@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -57,28 +58,34 @@ async def apply_topics(bootstrap: str, plan: TopicPlan) -> tuple[list[str], list
 
     Existing topics are never changed: a partition count is a decision with a procedure of its own.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        known = set(await admin.list_topics())
-        missing = [topic for topic in TOPICS if topic not in known]
+    async with _admin(bootstrap) as admin:
+        missing = await _list_missing(admin)
         created = [topic for topic in missing if await _create(admin, topic, plan)]
         await _wait_led(admin, created, plan.partitions)
         return created, await _drift(admin, [t for t in TOPICS if t not in created], plan)
-    finally:
-        await admin.close()
 
 
 async def check_topics(bootstrap: str, plan: TopicPlan) -> list[Drift]:
     """Return every difference between the cluster's topics and the plan."""
+    async with _admin(bootstrap) as admin:
+        missing = await _list_missing(admin)
+        absent = [Drift(topic, "topic", "present", "missing") for topic in missing]
+        return absent + await _drift(admin, [t for t in TOPICS if t not in missing], plan)
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        known = set(await admin.list_topics())
-        missing = [Drift(t, "topic", "present", "missing") for t in TOPICS if t not in known]
-        return missing + await _drift(admin, [t for t in TOPICS if t in known], plan)
+        yield admin
     finally:
         await admin.close()
+
+
+async def _list_missing(admin: AIOKafkaAdminClient) -> list[str]:
+    known = set(await admin.list_topics())
+    return [topic for topic in TOPICS if topic not in known]
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: str, plan: TopicPlan) -> bool:

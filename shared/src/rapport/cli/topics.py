@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -40,10 +42,8 @@ def apply(
 ) -> None:
     """Create the missing topics; ends with 1 when an existing one differs."""
     plan = TopicPlan(partitions, replication_factor, timedelta(days=retention_days))
-    try:
+    with _kafka_errors(bootstrap):
         created, drift = asyncio.run(apply_topics(bootstrap, plan))
-    except (KafkaError, TimeoutError) as error:
-        fail(f"Kafka at {bootstrap}: {error or 'no answer in time'}")
     if as_json:
         print_json({"created": created, "drift": [asdict(item) for item in drift]})
     else:
@@ -63,15 +63,22 @@ def check(
 ) -> None:
     """Report how the topics differ from what they should be; ends with 1 when they do."""
     plan = TopicPlan(partitions, replication_factor, timedelta(days=retention_days))
-    try:
+    with _kafka_errors(bootstrap):
         drift = asyncio.run(check_topics(bootstrap, plan))
-    except (KafkaError, TimeoutError) as error:
-        fail(f"Kafka at {bootstrap}: {error or 'no answer in time'}")
     if as_json:
         print_json({"drift": [asdict(item) for item in drift]})
     else:
         _print_drift(drift)
     raise typer.Exit(1 if drift else 0)
+
+
+@contextmanager
+def _kafka_errors(bootstrap: str) -> Iterator[None]:
+    """Say in one line that Kafka is away, or what it refused."""
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        fail(f"Kafka at {bootstrap}: {error or 'no answer in time'}")
 
 
 def _print_drift(drift: list[Drift]) -> None:
