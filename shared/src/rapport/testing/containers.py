@@ -15,7 +15,7 @@ from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from rapport.testing.ports import Port, host_of
+from rapport.testing.ports import Port, place_of
 
 API_PORT = 8000
 OPS_PORT = 9000
@@ -49,7 +49,7 @@ class HttpContainer(DockerContainer):
 
     def url(self, port: int) -> str:
         """Return the address on the host of one of its HTTP servers."""
-        return f"http://{host_of(self, port)}:{self.get_exposed_port(port)}"
+        return f"http://{place_of(self, port)}"
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it says that it is ready; raises TimeoutError with the end of its log."""

@@ -14,7 +14,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from rapport.testing.ports import Port, host_of
+from rapport.testing.ports import Port, place_of
 
 EXTERNAL_PORT = 9092
 INTERNAL_PORT = 19092
@@ -71,7 +71,7 @@ class KafkaContainer(DockerContainer):
     @property
     def bootstrap(self) -> str:
         """The address for clients on the host."""
-        return f"{host_of(self, EXTERNAL_PORT)}:{self.get_exposed_port(EXTERNAL_PORT)}"
+        return place_of(self, EXTERNAL_PORT)
 
     @property
     def internal(self) -> str:

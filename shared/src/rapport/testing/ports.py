@@ -27,15 +27,16 @@ def choose(count: int, host: str = LOOPBACK) -> list[Port]:
     return chosen
 
 
-def host_of(container: DockerContainer, port: int) -> str:
-    """Return the host by which a port of a container is reached: where it was published, if told.
+def place_of(container: DockerContainer, port: int) -> str:
+    """Return `host:port` by which a port of a container is reached: as published, if told where.
 
-    testcontainers guesses, and takes a machine that is a container itself for one without docker.
+    testcontainers asks docker, which knows nothing of a paused container, and it takes a machine
+    that is a container itself for one without docker.
     """
     published: object = container.ports[str(port)]
     if isinstance(published, tuple) and published[0] != EVERYWHERE:
-        return str(published[0])
-    return container.get_container_host_ip()
+        return f"{published[0]}:{published[1]}"
+    return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -44,7 +44,7 @@ from rapport.testing.containers import (
 )
 from rapport.testing.images import Images
 from rapport.testing.kafka import INTERNAL_PORT, KafkaContainer
-from rapport.testing.ports import LOOPBACK, Port, choose, host_of
+from rapport.testing.ports import LOOPBACK, Port, choose, place_of
 from rapport.topics import TopicPlan, apply_topics
 
 Role = Literal["owner", "app", "monitor"]
@@ -78,6 +78,7 @@ class Suite:
         self._environment = dict(environment or {})
         self._host = host
         self._network = Network()
+        self._superuser = Passwords.drawn().owner
         self._passwords = {service: Passwords.drawn() for service in SERVICES}
         self._containers: dict[str, DockerContainer] = {}
 
@@ -107,9 +108,8 @@ class Suite:
 
     def _start_infrastructure(self, pool: ThreadPoolExecutor, ports: list[Port]) -> None:
         kafka = KafkaContainer(self.images.kafka_image, port=ports[0], network=self._network)
-        superuser = Passwords.drawn().owner
         postgres = containers.new_postgres(
-            self.images.postgres_image, superuser, self._network, ports[1]
+            self.images.postgres_image, self._superuser, self._network, ports[1]
         )
         sink = containers.new_sink(self.images.of("sink"), self._network, ports[2])
         self._containers = {"kafka": kafka, "postgres": postgres, "sink": sink}
@@ -208,9 +208,8 @@ class Suite:
 
     @property
     def _admin_dsn(self) -> str:
-        postgres = self["postgres"]
-        assert isinstance(postgres, PostgresContainer)  # noqa: S101  for the type checker
-        return postgres.get_connection_url(host=host_of(postgres, POSTGRES_PORT))
+        place = place_of(self["postgres"], POSTGRES_PORT)
+        return f"postgresql://postgres:{self._superuser}@{place}/postgres"
 
     def _http(self, name: str) -> HttpContainer:
         container = self[name]
