@@ -28,6 +28,8 @@ AT_ONCE = 2
 """Batches on their way through each channel: more would only wait for one another's locks."""
 PROBES = 12
 ROUND_SECONDS = 0.5
+SLOW_MAIL = [{"step": "content", "delay_seconds": 0.1}]
+"""The sink has a mail some time before it says so: whoever is killed then does not know."""
 VALUED_MINOR = 10_000
 SETTLED_SECONDS = 180.0
 RECOVERED_SECONDS = 90.0
@@ -71,6 +73,9 @@ class Load:
     async def register(self) -> None:
         """Let everybody sign up, every second with consent to marketing."""
         await settle(self._suite.ops_urls, SETTLED_SECONDS)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            told = await client.post(f"{self._suite.sink_url}/behaviour", json=SLOW_MAIL)
+            told.raise_for_status()
         self._before = await read_totals(self._suite)
         await self._publish([_registration(n, who) for n, who in enumerate(self.customers)])
         await settle(self._suite.ops_urls, SETTLED_SECONDS)
