@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import socket
+from typing import TYPE_CHECKING
 
-from testcontainers.core.container import DockerContainer
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
 
 # Below the range from which systems draw the ports of outgoing connections.
 CHOICE = range(20_000, 32_000)
