@@ -23,6 +23,7 @@ from rapport.migrate import migrate
 from rapport.pgtypes import Connection
 from rapport_local.infra import Infra
 
+COMMAND_SECONDS = 30.0
 KEEP_ROWS = """
 create schema seed;
 create view seed.every_table as
@@ -108,7 +109,7 @@ class Copies:
 
 
 async def _execute(dsn: str, sql: str) -> None:
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, command_timeout=COMMAND_SECONDS)
     try:
         await connection.execute(sql)
     finally:

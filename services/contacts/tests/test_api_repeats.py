@@ -13,6 +13,7 @@ from rapport.testing.inprocess import until
 from services.contacts.tests.requests import outbox
 
 KEY = {"idempotency-key": "k1"}
+WHOSE = "select contact_id from rapport.answer"
 COUNT_WAITING = """
 select count(*) from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock'
@@ -52,6 +53,7 @@ async def test_an_update_that_is_repeated_meanwhile_gets_the_first_answer(
     assert {(a.status_code, a.headers.get("etag")) for a in answers} == {(200, '"2"')}
     assert len({a.text for a in answers}) == 1
     assert len(await outbox(db)) == 2
+    assert str(await db.pool.fetchval(WHOSE)) == made.json()["id"]
 
 
 async def test_a_registration_that_is_repeated_meanwhile_gets_the_first_answer(
@@ -70,3 +72,4 @@ async def test_a_registration_that_is_repeated_meanwhile_gets_the_first_answer(
     assert [a.status_code for a in answers] == [201, 201, 201]
     assert len({(a.text, a.headers["location"], a.headers["etag"]) for a in answers}) == 1
     assert len(await outbox(db)) == 1
+    assert str(await db.pool.fetchval(WHOSE)) == answers[0].json()["id"]

@@ -158,6 +158,7 @@ async def test_one_key_gives_one_answer_also_at_once(http: httpx.AsyncClient, wo
     assert len({a.text for a in answers}) == 1
     assert len({a.headers["location"] for a in answers}) == 1
     assert await world.connection.fetchval("select count(*) from redemption") == 1
+    assert await world.connection.fetchval("select contact_id from rapport.answer") == contact(1)
 
 
 async def test_one_key_for_another_request_is_refused_by_name(
