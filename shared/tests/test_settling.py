@@ -131,6 +131,12 @@ async def test_a_stopped_partition_fails_at_once(suite: Suite) -> None:
     assert time.monotonic() - begun < 30
 
 
+async def test_a_forked_stream_fails_at_once(suite: Suite) -> None:
+    suite.answers["contacts"] |= {"fork": "Kafka is ahead", "unsent": 3}
+    with suite.client() as client, pytest.raises(PartitionStoppedError, match="Kafka is ahead"):
+        await settle(client, 60)
+
+
 async def test_numbers_that_still_rise_are_not_settled(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,3 +180,11 @@ def test_a_report_with_differences_can_be_printed() -> None:
     text = console.export_text()
     assert "DIFFERENT  1998-07-31: notifications: reasons.no_address is 2 and must be 0" in text
     assert "there are differences" in text
+
+
+def test_a_forked_stream_is_a_difference() -> None:
+    contacts, loyalty = statements()
+    contacts.fork = "Kafka is ahead"
+    assert compare([contacts, loyalty]).differences == [
+        "contacts.events.v1 is stopped: Kafka is ahead"
+    ]

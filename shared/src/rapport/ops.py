@@ -171,12 +171,13 @@ async def tell_applied(
 
 @router.get("/ops/reconciliation")
 async def reconciliation(request: Request, *, full: bool = False) -> dict[str, Any]:
-    """Return this service's side of the reconciliation."""
+    """Return this service's side of the reconciliation; `fork` says why its stream is stopped."""
     service = service_of(request)
     async with service.database.read() as tx:
-        return await reconcile.reconcile(
+        found = await reconcile.reconcile(
             tx.connection, service.definition.name, service.settings.partitions, full=full
         )
+    return {**found, "fork": service.leading.relay.fork}
 
 
 @router.get("/ops/positions")

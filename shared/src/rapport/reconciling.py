@@ -43,6 +43,7 @@ class Statement(msgspec.Struct):
     positions: dict[str, Numbers] = msgspec.field(default_factory=dict)
     parked: dict[str, Numbers] = msgspec.field(default_factory=dict)
     gaps: list[Gap] = msgspec.field(default_factory=list)
+    fork: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def compare(statements: Iterable[Statement]) -> Reconciliation:
         consumed=[_consumed(producer, consumer) for producer, consumer in pairs],
         written=[_written(producer) for producer in listed if producer.outbox],
         differences=[
+            *(f"{s.stream} is stopped: {s.fork}" for s in listed if s.fork),
             *(line for producer in listed for line in _outbox_differences(producer)),
             *(line for pair in pairs for line in _ahead(*pair)),
             *(line for consumer in listed for line in _gap_lines(consumer)),

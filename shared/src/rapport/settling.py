@@ -46,6 +46,7 @@ class Standing(msgspec.Struct):
     clock: ClockState
     open_outbox: int = 0
     unsent: int = 0
+    fork: str | None = None
     produced: dict[int, int] = msgspec.field(default_factory=dict)
     epoch: int = 1
     positions: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
@@ -162,6 +163,7 @@ async def _look(client: OpsClient) -> tuple[Standings, list[str]]:
         _raise_lasting(error)
         return {}, [str(error)]
     stopped = [f"{s.service}: stopped: {part}" for s in standings.values() for part in s.stopped]
+    stopped += [f"{s.service}: publishes nothing: {s.fork}" for s in standings.values() if s.fork]
     if stopped:
         raise PartitionStoppedError(stopped)
     return standings, list_open(standings)
