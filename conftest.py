@@ -1,10 +1,15 @@
-"""Marks tests by what they stand on, so that `make test-unit` and its sisters choose rightly."""
+"""Marks tests by what they stand on, so that `make test-unit` and its sisters choose rightly.
+
+No test finds the logs as an earlier one set them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from rapport.testing import ports as container_ports
 from rapport_local import ports as local_ports
@@ -41,3 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for prefix, marker in BY_FOLDER.items():
             if folder.startswith(prefix):
                 item.add_marker(marker)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """End with the test what a command line in it set for logs: a stream that is closed then."""
+    yield
+    structlog.reset_defaults()
