@@ -19,7 +19,7 @@ from shared.tests.stream_model import EPOCH, StreamModel
 THOROUGH = settings(max_examples=150, stateful_step_count=30, deadline=None)
 SEARCH = settings(
     THOROUGH,
-    max_examples=1000,
+    max_examples=3000,
     database=None,
     derandomize=True,
     phases=[Phase.generate],
