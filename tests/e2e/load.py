@@ -23,7 +23,7 @@ SEED = os.environ.get("RAPPORT_FAULT_SEED", "2026")
 """Another one gives other amounts and moments; each test prints it."""
 NOW = "2026-03-02T10:00:00+01:00"
 BUYERS = 96
-BUYERS_A_ROUND = 12
+BUYERS_A_ROUND = 8
 AT_ONCE = 2
 """Batches on their way through each channel: more would only wait for one another's locks."""
 PROBES = 12

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
+from functools import partial
 
 import pytest
 from testcontainers.core.container import DockerContainer
@@ -16,12 +17,15 @@ from rapport.contracts.registry import SERVICES
 from rapport.settling import set_clock
 from rapport.testing import faults
 from rapport.testing.containers import log_of
+from rapport.testing.inprocess import until
 from rapport.testing.suite import Suite
 from tests.e2e.load import NOW, SEED, Load, find_leader
 from tests.e2e.till import Till
 
 SECONDS = {"kafka": 12.0, "postgres": 12.0, "sink": 5.0, "leaders": 14.0}
 """How long something is away: longer than leases and Kafka's sessions, which are 10 s."""
+LOADED_SECONDS = 6.0
+"""How long buying goes on after a fault: for ever, a slow machine would never be through."""
 LASTING: dict[str, Callable[[DockerContainer], AbstractContextManager[None]]] = {
     "freeze": faults.frozen,
     "cut-off": faults.cut_off,
@@ -30,7 +34,7 @@ KILLED = ["kafka", "postgres", "sink", *SERVICES]
 CASES = [("kill", target) for target in KILLED] + [
     (f, target) for f in LASTING for target in SECONDS
 ]
-STABILIZED = re.compile(r"Stabilized group (\S+) generation (\d+)")
+STABILIZED = re.compile(r"Stabilized group (\S+) generation (\d+) with (\d+) members")
 STOPPED_SECONDS = 10.0
 
 
@@ -57,8 +61,9 @@ async def test_totals_survive(suite: Suite, till: Till, fault: str, target: str)
         away = SECONDS[target] if fault in LASTING else 0.0
         await asyncio.to_thread(_do, fault, [suite[name] for name in names], away)
         over = time.monotonic()
-        thanked = await probing
+        await asyncio.wait({probing}, timeout=LOADED_SECONDS)
         load.stop()
+        thanked = await probing
     await load.check()
     settled = time.monotonic() - over
     print(  # noqa: T201  figures
@@ -90,6 +95,7 @@ async def test_rolling_restart(suite: Suite, till: Till) -> None:
     """SIGTERM and start of all replicas in turn: no group is balanced anew more than once each."""
     load = Load(suite, till, "rolling")
     await load.register()
+    await until(partial(_is_complete, suite), "every replica is a member of its groups", 60)
     first = last = read_generations(suite)
     async with asyncio.TaskGroup() as group:
         group.create_task(load.buy())
@@ -121,4 +127,11 @@ def _restart(suite: Suite, name: str) -> float:
 
 def read_generations(suite: Suite) -> dict[str, int]:
     """Return how often each consumer group was balanced, as Kafka's log tells."""
-    return {group: int(number) for group, number in STABILIZED.findall(log_of(suite["kafka"]))}
+    return {group: int(number) for group, number, _ in STABILIZED.findall(log_of(suite["kafka"]))}
+
+
+async def _is_complete(suite: Suite) -> bool:
+    """Tell whether nobody is missing that an earlier fault threw out."""
+    found = STABILIZED.findall(await asyncio.to_thread(log_of, suite["kafka"]))
+    members = {group: int(count) for group, _, count in found}
+    return set(members.values()) == {len(suite.replicas) // len(SERVICES)}

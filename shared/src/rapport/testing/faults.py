@@ -13,12 +13,16 @@ Everything blocks: use `asyncio.to_thread` where a loop must go on.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from docker.errors import APIError  # type: ignore[import-untyped]  # ships no types
 from testcontainers.core.container import DockerContainer
 
 STOP_SECONDS = 30
+FREEZE_SECONDS = 10.0
+AGAIN_SECONDS = 0.1
 CHAINS = ("INPUT", "OUTPUT")
 
 
@@ -45,7 +49,15 @@ def start(container: DockerContainer) -> None:
 def frozen(container: DockerContainer) -> Iterator[None]:
     """Freeze all of its processes; connections stay open, and nothing answers."""
     wrapped = container.get_wrapped_container()
-    wrapped.pause()
+    until = time.monotonic() + FREEZE_SECONDS
+    while True:
+        try:
+            wrapped.pause()
+            break
+        except APIError:  # a process that waits for a disk cannot be frozen at that moment
+            if time.monotonic() > until:
+                raise
+        time.sleep(AGAIN_SECONDS)
     try:
         yield
     finally:
