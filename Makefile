@@ -7,6 +7,7 @@ BIN := .venv/bin
 LOCAL := $(BIN)/python -m rapport_local
 PYTEST := $(BIN)/python -m pytest
 # Two files at a time, in the order of their names: many tests wait for clocks and recoveries more than for a core.
+# The suite in containers needs both cores, so its tests come first and alone.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 SETUP_INPUTS := requirements/bootstrap.lock requirements/dev.lock shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 STAMP := .venv/setup-$(shell cat $(SETUP_INPUTS) | cksum | tr ' ' '-')
@@ -47,7 +48,10 @@ logs: $(STAMP) ## show the end of every process's log; ARGS="--follow loyalty"
 	@$(LOCAL) logs $(ARGS)
 
 test: check ## check, then every test and a scaled demo; ARGS="-n 0" runs one at a time
-	@$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
+	@failed=0; \
+	$(PYTEST) -m containers $(ARGS) || failed=1; \
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not containers" $(ARGS) || failed=1; \
+	exit $$failed
 
 test-unit: $(STAMP) ## tests that need neither Postgres nor Kafka, milliseconds each
 	@$(PYTEST) -m "not (service or flow or runtime or demo or containers)" $(ARGS)
