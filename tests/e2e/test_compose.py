@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rapport_local.demo.main import Demo, parse
 from rapport_local.demo.report import Report
 from rapport_local.ports import choose
 from rapport_local.shape import SERVICES
-from tests.e2e.containers import docker, inspect
+from tests.e2e.containers import docker, inspect, succeeds, wait_until
 
 SERVERS = {"kafka", "postgres", "sink"}
 JOBS = {"databases", "topics", *(f"migrate-{service}" for service in SERVICES)}
@@ -217,7 +218,9 @@ async def test_down_and_up_keep_all_data_and_a_profile_doubles_the_services(kept
         found = kept.container(name)
         assert found["State"]["Health"]["Status"] == "healthy", name
         assert not any(found["NetworkSettings"]["Ports"].values()), name
-        docker("exec", f"{kept.project.name}-{name}-1", "python", "-c", IS_READY)
+        container = f"{kept.project.name}-{name}-1"
+        ready = partial(succeeds, "exec", container, "python", "-c", IS_READY)
+        await asyncio.to_thread(wait_until, ready, f"{name} is ready")
 
 
 def test_ports_are_told_by_variables() -> None:
